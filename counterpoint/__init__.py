@@ -1,0 +1,1 @@
+"""Counterpoint: a self-hosted, multi-agent ad delivery platform."""

@@ -1,0 +1,1 @@
+"""What every part stands on: money, clocks, identifiers, errors, compiled functions. Imports nobody."""
