@@ -1,0 +1,153 @@
+"""Settings, settled at the door: parsed once into frozen structs that refuse unknown keys.
+
+``None`` means "off", never "the default". Paths are relative to the configuration file.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta, Struct
+
+from counterpoint.base.errors import ConfigError
+
+Share = Annotated[float, Meta(ge=0, le=1)]
+
+
+class BusConfig(Struct, frozen=True, forbid_unknown_fields=True):
+    url: str | None = None  # None: an embedded NATS server in the data directory
+    credentials: str | None = None  # external server: a JSON file {role: {"user": ..., "password": ...}}
+
+
+class BidderConfig(Struct, frozen=True, forbid_unknown_fields=True):
+    id: str = "b1"
+    host: str = "127.0.0.1"
+    port: Annotated[int, Meta(ge=0, le=65_535)] = 8080
+    public_url: str | None = None  # what exchanges and browsers reach us by; None: http://host:port
+    cpu: int | None = None  # pin the process to this core
+
+
+class LedgerConfig(Struct, frozen=True, forbid_unknown_fields=True):
+    url: str | None = None  # None: SQLite in the data directory; else an SQLAlchemy URL
+
+
+class ExperimentConfig(Struct, frozen=True, forbid_unknown_fields=True):
+    name: str = "always-on"
+    salt: str = "counterpoint"
+    # share of units whose decisions come from the stated fallbacks; the rest is arm "agents"
+    no_agents: Share = 0.05
+    no_budget: Share = 0.0
+    no_bidding: Share = 0.0
+    no_creative: Share = 0.0
+    no_feedback: Share = 0.0
+
+    def shares(self) -> dict[str, float]:
+        holdouts = {
+            arm: getattr(self, arm)
+            for arm in ("no_agents", "no_budget", "no_bidding", "no_creative", "no_feedback")
+        }
+        rest = 1.0 - sum(holdouts.values())
+        if rest < 0:
+            raise ConfigError("[experiment] the shares of the arms sum to more than 1: lower some of them")
+        return {"agents": rest, **holdouts}
+
+
+class RecorderConfig(Struct, frozen=True, forbid_unknown_fields=True):
+    sample_rate: Share = 0.01  # of bids that did not win; wins are always kept
+    keep_days: Annotated[int, Meta(ge=1)] = 30
+
+
+class DemoConfig(Struct, frozen=True, forbid_unknown_fields=True):
+    requests_per_s: Annotated[float, Meta(gt=0, le=20_000)] = 250.0
+    seed: int = 1
+
+
+class Config(Struct, frozen=True, forbid_unknown_fields=True):
+    catalog: str = "catalog.toml"
+    data_dir: str = "var"
+    bus: BusConfig = BusConfig()
+    bidder: BidderConfig = BidderConfig()
+    ledger: LedgerConfig = LedgerConfig()
+    experiment: ExperimentConfig = ExperimentConfig()
+    recorder: RecorderConfig = RecorderConfig()
+    demo: DemoConfig = DemoConfig()
+
+
+class DataDir:
+    """Where each part keeps what must survive it."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.nats = root / "nats"
+        self.secrets = root / "secrets"
+        self.hmac_keys = self.secrets / "hmac.json"
+        self.spool = root / "spool"
+        self.snapshots = root / "snapshots"
+        self.control = root / "control"
+        self.stops = self.control / "stops.json"
+        self.runtime = self.control / "runtime.json"  # where the running parts are reached
+        self.archive = root / "archive"
+        self.decisions = root / "decisions"
+        self.logs = root / "logs"
+
+    def make(self) -> DataDir:
+        for folder in (
+            self.root,
+            self.spool,
+            self.snapshots,
+            self.control,
+            self.archive,
+            self.decisions,
+            self.logs,
+        ):
+            folder.mkdir(parents=True, exist_ok=True)
+        self.secrets.mkdir(mode=0o700, exist_ok=True)
+        return self
+
+
+class Settings(Struct, frozen=True):
+    """A configuration with its paths made absolute."""
+
+    config: Config
+    base: Path
+
+    @property
+    def data(self) -> DataDir:
+        return DataDir(self.base / self.config.data_dir)
+
+    @property
+    def catalog_path(self) -> Path:
+        return self.base / self.config.catalog
+
+    @property
+    def catalog_url(self) -> str:
+        return f"sqlite:///{self.data.root / 'catalog.db'}"
+
+    @property
+    def ledger_url(self) -> str:
+        return self.config.ledger.url or f"sqlite:///{self.data.root / 'ledger.db'}"
+
+    @property
+    def public_url(self) -> str:
+        return self.config.bidder.public_url or f"http://{self.config.bidder.host}:{self.config.bidder.port}"
+
+
+def load_settings(path: Path) -> Settings:
+    """Read a TOML configuration. Raises :class:`ConfigError` that names the file, the key and what is expected."""
+    try:
+        raw = tomllib.loads(path.read_text("utf-8"))
+    except FileNotFoundError as error:
+        raise ConfigError(
+            f"{path}: no such file. Start from examples/config.toml, or run 'counterpoint up --demo'"
+        ) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not valid TOML: {error}") from error
+    try:
+        config = msgspec.convert(raw, Config)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"{path}: {error}. Known keys: docs/configuration.md") from error
+    config.experiment.shares()
+    return Settings(config, path.resolve().parent)
