@@ -17,9 +17,9 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from counterpoint.base.files import read_bytes, write_atomically
 from counterpoint.base.clock import NS_PER_MS, Clock
 from counterpoint.base.errors import BusRefused, BusUnavailable
+from counterpoint.base.files import read_bytes, write_atomically
 from counterpoint.bus.bus import Bus, Delivery, Subscription
 from counterpoint.events import subjects
 from counterpoint.events.agent import Decision, Learner
