@@ -57,6 +57,7 @@ class Campaign(Struct, frozen=True, kw_only=True):
     utc_offset_minutes: int = 0  # where its local day begins
     goal: Goal = Goal.CLICKS
     goal_value_micros: int = 0
+    expected_order_value_micros: int = 50_000_000  # Goal.VALUE: its owner's prior of the mean order value
     reach_weight_ppm: int = 500_000  # the declared trade-off: reach against cost
     cost_weight_ppm: int = 500_000
     bid_ceiling_micros: int = 20_000_000  # CPM; the hard bound of its owner
