@@ -95,7 +95,7 @@ class Supervisor:
         self.clock = clock
         self.on_change = on_change
         self.parts: dict[str, Part] = {}
-        self._stopping = False
+        self._stopping = asyncio.Event()
 
     async def keep(self, part: Part) -> None:
         """Run one part until :meth:`stop_all`; start it again whenever it ends."""
@@ -103,10 +103,10 @@ class Supervisor:
         attempt = 0
         await part.start(self.clock)
         self.on_change(part, "started")
-        while not self._stopping:
+        while not self._stopping.is_set():
             assert part.process is not None
             part.last_exit = await part.process.wait()
-            if self._stopping:
+            if self._stopping.is_set():
                 break
             part.state = "restarting"
             self.on_change(part, "ended")
@@ -114,7 +114,7 @@ class Supervisor:
                 attempt = 0
             await asyncio.sleep(BACKOFF_S[min(attempt, len(BACKOFF_S) - 1)])
             attempt += 1
-            if self._stopping:
+            if self._stopping.is_set():
                 break
             part.restarts += 1
             await part.start(self.clock)
@@ -122,7 +122,7 @@ class Supervisor:
 
     async def stop_all(self, order: Sequence[str]) -> None:
         """Stop in this order (then whatever is left): traffic first, the bus last, so that what is known is written."""
-        self._stopping = True
+        self._stopping.set()
         for name in (*order, *(n for n in self.parts if n not in order)):
             if name in self.parts:
                 await self.parts[name].stop()
