@@ -1,0 +1,661 @@
+"""The bidding policy: from an expected click to a price. Pure, replayable, checked before use.
+
+One pass per line item: expected value -> divide by the campaign's multiplier (v_eff) -> shade by expected surplus
+on the segment's win curve -> clip to floor, minimum, ceiling -> perhaps explore. :func:`price` is the compiled
+kernel, :func:`explain_price` the same arithmetic in plain Python, step by step; a test holds them equal to the bit.
+
+All per-impression values and prices are nano-units of the account currency, which is the same number as micros
+CPM (base/money.py). So a reach goal of ``g`` micros CPM is worth ``g`` nanos an impression, and a click worth
+``g`` micros is worth ``1000 g`` nanos.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise, product
+from typing import Any
+
+import msgspec
+import numpy as np
+from msgspec import Struct
+from numpy.typing import NDArray
+
+from counterpoint.base.errors import PolicyRefused
+from counterpoint.base.ids import digest
+from counterpoint.base.jit import njit
+from counterpoint.base.money import PRICE_MICROS_MAX
+from counterpoint.base.rng import mix64, mix64_kernel, uniform, uniform_kernel
+from counterpoint.catalog.model import Campaign, Goal, LineItem, Media
+
+AGENT = "bidding"
+LAMBDA_MIN, LAMBDA_MAX = 0.5, 256.0  # v_eff = value / lambda; 0.5: at most twice the stated value
+CTR_FACTOR_MIN, CTR_FACTOR_MAX = 0.1, 10.0
+EXPLORE_RATE_MAX, EXPLORE_SPAN_MAX = 0.1, 0.5
+EXPLORE_LEVELS = 8  # price multipliers spread evenly over (1 - span, 1 + span), none of them 1
+KNOTS_MAX = 64
+GRID_POINTS = 256
+GRID: NDArray[np.float64] = np.geomspace(
+    1e3, float(PRICE_MICROS_MAX), GRID_POINTS
+)  # 0.001 .. 10,000 units CPM
+DEFAULT_SHADE = 0.8  # no curve at all: bid this share of v_eff
+DEFAULT_WIN_RATE = 0.1  # and assume this, so that scores rank by value
+SMOOTH_JUMP = 1.2  # neighbouring shaded prices further apart than this are alternatives, not interpolated
+VALUE_NANOS_MAX = 1e13
+_EXPLORE_SALT = 0x6269_6464_696E_6700  # keeps our draws apart from the creative's on the same request key
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+MEDIA = tuple(m.value for m in Media)
+
+
+# ---- the artefact
+
+
+class WinCurve(Struct, frozen=True, array_like=True):
+    """P(win) at a price: linear between knots, linear to 0 below the first, flat beyond the last."""
+
+    bids_nanos: tuple[int, ...]  # strictly increasing, first > 0, at most KNOTS_MAX
+    win_rates: tuple[float, ...]  # in [0, 1], never decreasing
+    rows: float = 0.0  # effective number of auctions behind it
+
+
+class BiddingPolicy(Struct, frozen=True, kw_only=True):
+    """What the bidding learner publishes. Ids it does not name take the owner's priors; unknown ids are passed over."""
+
+    version: int
+    made_at_ns: int
+    valid_until_ns: int
+    curves: dict[str, WinCurve] = {}  # "{exchange}/{media}", parents "*/{media}" and "*"
+    multipliers: dict[str, float] = {}  # campaign id -> lambda in [LAMBDA_MIN, LAMBDA_MAX]
+    ctr_factors: dict[str, float] = {}  # segment -> observed / predicted clicks
+    conversion_rates: dict[str, float] = {}  # line item id -> conversions per click, in (0, 1)
+    order_values_micros: dict[str, float] = {}  # campaign id (Goal.VALUE) -> mean order value
+    exploration_rate: float = 0.0  # share of bids with a jittered price
+    exploration_span: float = 0.0  # jitter is within (1 - span, 1 + span) of the price
+
+
+_ENCODER = msgspec.msgpack.Encoder(order="deterministic")
+_DECODER = msgspec.msgpack.Decoder(BiddingPolicy)
+
+
+def encode(policy: BiddingPolicy) -> bytes:
+    """Equal policies give equal bytes."""
+    return _ENCODER.encode(policy)
+
+
+def decode(payload: bytes, checksum: str | None = None) -> BiddingPolicy:
+    """Raises :class:`PolicyRefused` on foreign bytes or where ``checksum`` (``digest(payload)``) differs."""
+    if checksum is not None and digest(payload) != checksum:
+        raise PolicyRefused("bidding policy: checksum does not fit the payload; fetch it again")
+    try:
+        return _DECODER.decode(payload)
+    except msgspec.DecodeError as error:
+        raise PolicyRefused(f"bidding policy: cannot be read: {error}") from error
+
+
+# ---- the catalog's side, prepared once per catalog
+
+
+@dataclass(frozen=True, slots=True)
+class BiddingFrame:
+    """What bidding needs of the catalog, by position. Line item and campaign positions are those given."""
+
+    campaign_position: dict[str, int]
+    line_item_position: dict[str, int]
+    exchanges: tuple[str, ...]
+    campaign_of: NDArray[np.int32]  # by line item
+    goal: NDArray[np.int8]  # by line item: index in GOALS
+    goal_value: FloatArray  # by line item, micros (VALUE: target ROAS in ppm)
+    order_value: FloatArray  # by line item, micros: the owner's prior
+    click_rate: FloatArray  # by line item: the owner's prior
+    conversion_rate: FloatArray  # by line item: the owner's prior
+    money: IntArray  # [line item, 3]: campaign position, bid minimum, bid maximum (micros CPM)
+
+
+GOALS = (Goal.REACH, Goal.CLICKS, Goal.CONVERSIONS, Goal.VALUE)
+
+
+def prepare_bidding(
+    campaigns: Sequence[Campaign], line_items: Sequence[LineItem], exchanges: Sequence[str]
+) -> BiddingFrame:
+    """Every line item's campaign must be among ``campaigns``."""
+    position = {campaign.id: i for i, campaign in enumerate(campaigns)}
+    owners = [campaigns[position[item.campaign_id]] for item in line_items]
+    n = len(line_items)
+    money = np.zeros((n, 3), dtype=np.int64)
+    for i, (item, owner) in enumerate(zip(line_items, owners, strict=True)):
+        bid_max = owner.bid_ceiling_micros if item.bid_max_micros is None else item.bid_max_micros
+        money[i, 0] = position[item.campaign_id]
+        money[i, 1] = item.bid_min_micros
+        money[i, 2] = min(bid_max, owner.bid_ceiling_micros, PRICE_MICROS_MAX)
+    return BiddingFrame(
+        campaign_position=position,
+        line_item_position={item.id: i for i, item in enumerate(line_items)},
+        exchanges=tuple(exchanges),
+        campaign_of=np.array([position[item.campaign_id] for item in line_items], dtype=np.int32),
+        goal=np.array([GOALS.index(owner.goal) for owner in owners], dtype=np.int8),
+        goal_value=np.array([owner.goal_value_micros for owner in owners], dtype=np.float64),
+        order_value=np.array([owner.expected_order_value_micros for owner in owners], dtype=np.float64),
+        click_rate=np.array([item.expected_click_rate for item in line_items], dtype=np.float64),
+        conversion_rate=np.array([item.expected_conversion_rate for item in line_items], dtype=np.float64),
+        money=money,
+    )
+
+
+# ---- compiled: what the kernel reads
+
+
+@dataclass(frozen=True, slots=True)
+class CompiledBidding:
+    """Arrays for :func:`price`. Swapped whole, never written to.
+
+    ``values[line item]`` = (nanos per impression, nanos per click, 1 / lambda).
+    ``tables[segment]`` rows: shaded price and its win rate on GRID; knot prices, rates and areas (first KNOTS_MAX).
+    ``segment_values[segment]`` = (click-rate factor, exploration rate, exploration span).
+    """
+
+    version: int
+    valid_until_ns: int
+    fallback: bool
+    money: IntArray
+    values: FloatArray
+    tables: FloatArray
+    segment_values: FloatArray
+    segments: dict[str, int]
+    sources: tuple[str, ...]  # by segment: whose curve it is, "" for the stated default
+
+    def segment(self, exchange: str, media: str) -> int:
+        """Position of "{exchange}/{media}", of its parent where the exchange is unknown."""
+        at = self.segments.get(f"{exchange}/{media}")
+        return at if at is not None else self.segments.get(f"*/{media}", 0)
+
+
+def compile_bidding(policy: BiddingPolicy | None, frame: BiddingFrame) -> CompiledBidding:
+    """``None`` is the stated fallback: DEFAULT_SHADE x the expected value by the owner's priors alone (the creative's
+    click rate is not used either), no multiplier, no curve, no exploration. Expects a validated policy."""
+    click = _per_click(policy, frame)
+    values = np.zeros((len(frame.goal), 3), dtype=np.float64)
+    reach = frame.goal == GOALS.index(Goal.REACH)
+    values[:, 0] = np.where(reach, frame.goal_value, 0.0)
+    values[:, 1] = np.where(reach, 0.0, click)
+    values[:, 2] = 1.0
+    names = ["*", *(f"*/{m}" for m in MEDIA), *(f"{e}/{m}" for e in frame.exchanges for m in MEDIA)]
+    tables = np.empty((len(names), 5, GRID_POINTS), dtype=np.float64)
+    segment_values = np.zeros((len(names), 3), dtype=np.float64)
+    segment_values[:, 0] = 1.0
+    curves: Mapping[str, WinCurve] = {}
+    if policy is None:
+        values[:, 0] += values[:, 1] * frame.click_rate
+        values[:, 1] = 0.0
+    else:
+        curves = policy.curves
+        pace = np.ones(len(frame.campaign_position), dtype=np.float64)
+        for campaign_id, multiplier in policy.multipliers.items():
+            at = frame.campaign_position.get(campaign_id)
+            if at is not None:
+                pace[at] = 1.0 / multiplier
+        if len(values):
+            values[:, 2] = pace[frame.campaign_of]
+        segment_values[:, 1] = policy.exploration_rate
+        segment_values[:, 2] = policy.exploration_span
+    built: dict[str, FloatArray] = {}
+    sources: list[str] = []
+    for at, name in enumerate(names):
+        source = next((s for s in lineage(name) if s in curves), "")
+        if source not in built:
+            built[source] = curve_table(curves.get(source))
+        tables[at] = built[source]
+        sources.append(source)
+        if policy is not None:
+            factor = next((policy.ctr_factors[s] for s in lineage(name) if s in policy.ctr_factors), 1.0)
+            segment_values[at, 0] = factor
+    return CompiledBidding(
+        version=0 if policy is None else policy.version,
+        valid_until_ns=2**62 if policy is None else policy.valid_until_ns,
+        fallback=policy is None,
+        money=frame.money,
+        values=values,
+        tables=tables,
+        segment_values=segment_values,
+        segments={name: at for at, name in enumerate(names)},
+        sources=tuple(sources),
+    )
+
+
+def lineage(segment: str) -> tuple[str, ...]:
+    """A segment and its parents, nearest first.
+
+    >>> lineage("adx/video"), lineage("*/video"), lineage("*")
+    (('adx/video', '*/video', '*'), ('*/video', '*'), ('*',))
+    """
+    if segment == "*":
+        return ("*",)
+    exchange, _, media = segment.rpartition("/")
+    return ("*/" + media, "*") if exchange == "*" else (segment, "*/" + media, "*")
+
+
+def _per_click(policy: BiddingPolicy | None, frame: BiddingFrame) -> FloatArray:
+    """Nanos per click by line item; 0 where the goal is reach."""
+    conversion_rate, order_value = frame.conversion_rate, frame.order_value
+    if policy is not None:
+        conversion_rate = conversion_rate.copy()
+        for item_id, rate in policy.conversion_rates.items():
+            at = frame.line_item_position.get(item_id)
+            if at is not None:
+                conversion_rate[at] = rate
+        order_value = order_value.copy()
+        for campaign_id, micros in policy.order_values_micros.items():
+            position = frame.campaign_position.get(campaign_id)
+            if position is not None:
+                order_value[frame.campaign_of == position] = micros
+    roas = np.maximum(frame.goal_value, 1.0) / 1e6
+    choices = [
+        np.zeros_like(frame.goal_value),
+        frame.goal_value * 1e3,
+        conversion_rate * frame.goal_value * 1e3,
+        np.where(frame.goal_value > 0, conversion_rate * order_value * 1e3 / roas, 0.0),
+    ]
+    return np.select([frame.goal == i for i in range(len(GOALS))], choices, 0.0)
+
+
+def curve_table(curve: WinCurve | None) -> FloatArray:
+    """The five rows of one segment. Shading scans GRID and the knots for the argmax of (v - b) F(b); ties go to the
+    lower bid; where nothing below v can win, the default share of v is bid, so that we can learn that it can."""
+    table = np.zeros((5, GRID_POINTS), dtype=np.float64)
+    if curve is None:
+        bids, rates = np.array([1.0]), np.array([DEFAULT_WIN_RATE])
+    else:
+        bids = np.array(curve.bids_nanos, dtype=np.float64)
+        rates = np.array(curve.win_rates, dtype=np.float64)
+    last = len(bids) - 1
+    area = np.zeros(len(bids))
+    area[0] = bids[0] * rates[0] / 2
+    if last:
+        area[1:] = area[0] + np.cumsum(np.diff(bids) * (rates[1:] + rates[:-1]) / 2)
+    for row, knots in ((2, bids), (3, rates), (4, area)):
+        table[row, : last + 1] = knots
+        table[row, last + 1 : KNOTS_MAX] = knots[last]
+    if curve is None:
+        table[0] = GRID * DEFAULT_SHADE
+        table[1] = DEFAULT_WIN_RATE
+        return table
+    tried = np.unique(np.concatenate([GRID, bids]))
+    wins = np.interp(tried, np.concatenate([[0.0], bids]), np.concatenate([[0.0], rates]))
+    surplus = (GRID[:, None] - tried[None, :]) * wins[None, :]
+    best = np.argmax(surplus, axis=1)
+    any_surplus = surplus[np.arange(GRID_POINTS), best] > 0
+    table[0] = np.where(any_surplus, tried[best], GRID * DEFAULT_SHADE)
+    table[1] = np.where(any_surplus, wins[best], 0.0)
+    return table
+
+
+# ---- refused before use
+
+
+def validate(policy: BiddingPolicy) -> None:
+    """Raise :class:`PolicyRefused` unless every number is finite and in bounds, curves are monotone, and golden requests
+    are priced sanely. Ids the catalog does not know are tolerated: they belong to a catalog we have not read yet."""
+    if policy.version < 1 or policy.made_at_ns < 0 or policy.valid_until_ns <= policy.made_at_ns:
+        raise PolicyRefused("bidding policy: version or times out of order")
+    for name, curve in policy.curves.items():
+        _check_curve(name, curve)
+    _check_all("multiplier", policy.multipliers, LAMBDA_MIN, LAMBDA_MAX)
+    _check_all("click-rate factor", policy.ctr_factors, CTR_FACTOR_MIN, CTR_FACTOR_MAX)
+    _check_all("conversion rate", policy.conversion_rates, 1e-9, 1.0)
+    _check_all("order value", policy.order_values_micros, 1.0, 1e15)
+    _check_all("exploration rate", {"": policy.exploration_rate}, 0.0, EXPLORE_RATE_MAX)
+    _check_all("exploration span", {"": policy.exploration_span}, 0.0, EXPLORE_SPAN_MAX)
+    _check_golden(policy)
+
+
+def _check_all(what: str, values: Mapping[str, float], low: float, high: float) -> None:
+    for name, value in values.items():
+        if not (math.isfinite(value) and low <= value <= high):
+            raise PolicyRefused(f"bidding policy: {what} of {name!r} is {value}, outside [{low}, {high}]")
+
+
+def _check_curve(name: str, curve: WinCurve) -> None:
+    bids, rates = curve.bids_nanos, curve.win_rates
+    if not 1 <= len(bids) <= KNOTS_MAX or len(bids) != len(rates):
+        raise PolicyRefused(f"bidding policy: curve {name!r} has {len(bids)} prices and {len(rates)} rates")
+    if not (bids[0] > 0 and bids[-1] <= PRICE_MICROS_MAX and all(a < b for a, b in pairwise(bids))):
+        raise PolicyRefused(f"bidding policy: prices of curve {name!r} do not rise from above 0")
+    if not all(math.isfinite(r) and 0.0 <= r <= 1.0 for r in rates):
+        raise PolicyRefused(f"bidding policy: a win rate of curve {name!r} is not in [0, 1]")
+    if not all(a <= b for a, b in pairwise(rates)):
+        raise PolicyRefused(f"bidding policy: curve {name!r} falls as the price rises")
+    if not (math.isfinite(curve.rows) and curve.rows >= 0.0):
+        raise PolicyRefused(f"bidding policy: curve {name!r} has {curve.rows} rows behind it")
+
+
+GOLDEN_CTR = (0.0005, 0.01, 0.3)
+GOLDEN_FLOORS = (0, 400_000, 3_000_000)
+
+
+def golden_frame() -> BiddingFrame:
+    """One line item per goal, with round numbers: what every policy must be able to price."""
+    goals = (
+        (Goal.REACH, 4_000_000),
+        (Goal.CLICKS, 400_000),
+        (Goal.CONVERSIONS, 20_000_000),
+        (Goal.VALUE, 4_000_000),
+    )
+    campaigns = [
+        Campaign(
+            id=f"golden-{g}", advertiser_id="a", name="", daily_budget_micros=1, goal=g, goal_value_micros=v
+        )
+        for g, v in goals
+    ]
+    return prepare_bidding(campaigns, [LineItem(id=f"{c.id}-li", campaign_id=c.id) for c in campaigns], ())
+
+
+def _check_golden(policy: BiddingPolicy) -> None:
+    """Under each of its curves: inside floor, v_eff and ceiling; v_eff within what the multiplier allows; the chances are
+    chances."""
+    frame = golden_frame()
+    n = len(frame.goal)
+    ceilings = np.full(n, 20_000_000, dtype=np.int64)
+    li = np.arange(n, dtype=np.int32)
+    out_money, out_rates = np.zeros((4, n), dtype=np.int64), np.zeros((3, n), dtype=np.float64)
+    for source in (*policy.curves, ""):
+        curves = {"*": policy.curves[source]} if source else {}
+        multipliers = dict(
+            zip(frame.campaign_position, _cycle(list(policy.multipliers.values()) or [1.0], n), strict=False)
+        )
+        factors = {"*": policy.ctr_factors[source]} if source in policy.ctr_factors else {}
+        tried = msgspec.structs.replace(policy, curves=curves, multipliers=multipliers, ctr_factors=factors)
+        compiled = compile_bidding(tried, frame)
+        if np.any(np.diff(compiled.tables[0, 0]) < 0):
+            raise PolicyRefused(f"bidding policy: shaded prices of {source!r} fall as the value rises")
+        for ctr, floor, auction_type in product(GOLDEN_CTR, GOLDEN_FLOORS, (1, 2)):
+            price(
+                n,
+                li,
+                np.full(n, ctr),
+                compiled.money,
+                compiled.values,
+                ceilings,
+                compiled.tables,
+                compiled.segment_values,
+                0,
+                auction_type,
+                floor,
+                np.uint64(policy.version),
+                out_money,
+                out_rates,
+            )
+            bid, value, paced = out_money[0], out_money[1], out_money[2]
+            sane = (
+                np.all((bid == 0) | ((bid >= max(floor, 1)) & (bid <= paced) & (bid <= ceilings)))
+                and np.all((paced >= value / LAMBDA_MAX - 1) & (paced <= value / LAMBDA_MIN + 1))
+                and np.all(np.isfinite(out_rates))
+                and np.all((out_rates[0] >= 0) & (out_rates[0] <= 1))
+                and np.all((out_rates[2] > 0) & (out_rates[2] <= 1 + 1e-12))
+            )
+            if not sane:
+                raise PolicyRefused(
+                    f"bidding policy: a golden request is priced {bid.tolist()} by {source!r}"
+                )
+
+
+def _cycle(values: Sequence[float], n: int) -> list[float]:
+    """The extremes first: they are what a broken policy breaks on."""
+    ordered = sorted(values)
+    return [ordered[0], ordered[-1], ordered[len(ordered) // 2], ordered[0]][:n]
+
+
+# ---- the kernel
+
+
+@njit
+def _at_or_below(knots: FloatArray, last: int, x: float) -> int:
+    """Largest i in [0, last) with knots[i] <= x (0 where there is none). No logarithm: libraries round it differently."""
+    low, high = 0, last
+    while high - low > 1:
+        middle = (low + high) >> 1
+        if knots[middle] <= x:
+            low = middle
+        else:
+            high = middle
+    return low
+
+
+@njit
+def _rate_at(table: FloatArray, b: float) -> float:
+    if b <= table[2, 0]:
+        return float(table[3, 0] * (b / table[2, 0]))
+    if b >= table[2, KNOTS_MAX - 1]:
+        return float(table[3, KNOTS_MAX - 1])
+    i = _at_or_below(table[2], KNOTS_MAX - 1, b)
+    share = (b - table[2, i]) / (table[2, i + 1] - table[2, i])
+    return float(table[3, i] + share * (table[3, i + 1] - table[3, i]))
+
+
+@njit
+def _area_at(table: FloatArray, b: float) -> float:
+    """Integral of the win rate from 0 to b: what a truthful second-price bid expects to gain."""
+    rate = _rate_at(table, b)
+    if b <= table[2, 0]:
+        return float(b * rate / 2.0)
+    if b >= table[2, KNOTS_MAX - 1]:
+        return float(table[4, KNOTS_MAX - 1] + (b - table[2, KNOTS_MAX - 1]) * rate)
+    i = _at_or_below(table[2], KNOTS_MAX - 1, b)
+    return float(table[4, i] + (b - table[2, i]) * (table[3, i] + rate) / 2.0)
+
+
+@njit
+def _shade_at(table: FloatArray, v: float) -> float:
+    if v <= GRID[0]:
+        return float(table[0, 0] * (v / GRID[0]))
+    if v >= GRID[GRID_POINTS - 1]:
+        return float(table[0, GRID_POINTS - 1])
+    i = _at_or_below(GRID, GRID_POINTS - 1, v)
+    low, high = table[0, i], table[0, i + 1]
+    if high <= low * SMOOTH_JUMP:
+        return float(low + (high - low) * ((v - GRID[i]) / (GRID[i + 1] - GRID[i])))
+    if high <= v and (v - high) * table[1, i + 1] > (v - low) * table[1, i]:
+        return float(high)
+    return float(low)
+
+
+@njit
+def _clip(b: float, low: int, high: int) -> int:
+    return min(max(int(b), low), high)
+
+
+@njit
+def price(
+    n: int,
+    li: NDArray[np.int32],
+    ctr: FloatArray,
+    money: IntArray,
+    values: FloatArray,
+    ceilings: IntArray,
+    tables: FloatArray,
+    segment_values: FloatArray,
+    segment: int,
+    auction_type: int,
+    floor: int,
+    key: np.uint64,
+    out_money: IntArray,
+    out_rates: FloatArray,
+) -> int:
+    """Price ``n`` line items of one impression and return how many have a bid.
+
+    ``li`` line item positions and ``ctr`` predicted click rates, parallel, first ``n`` used. ``ceilings`` resolved
+    bid ceiling by campaign position, ``floor`` in nanos of the account currency (0: none), ``auction_type`` 2 for second
+    price, anything else first. ``key`` the request's (np.uint64).
+
+    Writes ``out_money[4, N]``: price (0: no bid), value, v_eff, explored (0/1); ``out_rates[3, N]``: win rate,
+    score (expected surplus in nanos), propensity of exactly this price.
+
+    A price is never under the floor or the line item's minimum, never over v_eff, the resolved ceiling or the line item's
+    maximum. Second price: v_eff. A click rate outside [0, 1] gives no bid.
+    """
+    table = tables[segment]
+    factor, rate, span = segment_values[segment, 0], segment_values[segment, 1], segment_values[segment, 2]
+    area_floor = _area_at(table, float(floor)) if auction_type == 2 else 0.0
+    draws = np.uint64(key ^ mix64_kernel(np.uint64(_EXPLORE_SALT)))
+    bids = 0
+    for j in range(n):
+        item = li[j]
+        out_money[0, j] = 0
+        out_money[1, j] = 0
+        out_money[2, j] = 0
+        out_money[3, j] = 0
+        out_rates[0, j] = 0.0
+        out_rates[1, j] = 0.0
+        out_rates[2, j] = 1.0
+        if not (ctr[j] >= 0.0 and ctr[j] <= 1.0):
+            continue
+        value = values[item, 0] + min(ctr[j] * factor, 1.0) * values[item, 1]
+        if not (value > 0.0 and value < VALUE_NANOS_MAX):
+            continue
+        paced = value * values[item, 2]
+        out_money[1, j] = int(value)
+        out_money[2, j] = int(paced)
+        low = max(floor, money[item, 1], 1)
+        high = min(int(paced), ceilings[money[item, 0]], money[item, 2])
+        if low > high:
+            continue
+        wished = paced if auction_type == 2 else _shade_at(table, paced)
+        wished = min(max(wished, float(low)), float(high))
+        base = _clip(wished, low, high)
+        chosen = base
+        propensity = 1.0
+        if rate > 0.0:
+            u = uniform_kernel(draws, np.uint64(item))
+            level = 0
+            if u < rate:
+                level = min(int(u / rate * EXPLORE_LEVELS), EXPLORE_LEVELS - 1)
+                chosen = _clip(wished * (1.0 + span * ((2 * level + 1) / EXPLORE_LEVELS - 1.0)), low, high)
+                out_money[3, j] = 1
+            same = 0
+            for k in range(EXPLORE_LEVELS):
+                other = _clip(wished * (1.0 + span * ((2 * k + 1) / EXPLORE_LEVELS - 1.0)), low, high)
+                if other == chosen:
+                    same += 1
+            propensity = rate / EXPLORE_LEVELS * same
+            if chosen == base:
+                propensity += 1.0 - rate
+        b = float(chosen)
+        win_rate = _rate_at(table, b)
+        score = (paced - b) * win_rate
+        if auction_type == 2:
+            score += _area_at(table, b) - area_floor
+        out_money[0, j] = chosen
+        out_rates[0, j] = win_rate
+        out_rates[1, j] = score
+        out_rates[2, j] = propensity
+        bids += 1
+    return bids
+
+
+# ---- the same in plain Python, for whoever asks why
+
+
+class PriceSteps(Struct, frozen=True, kw_only=True):
+    """How one price came about; nanos of the account currency per impression."""
+
+    curve: str  # whose win curve, "" for the stated default
+    value: float  # expected value of the impression
+    multiplier: float  # lambda
+    paced: float  # v_eff
+    shaded: float  # the bid that maximises expected surplus (second price: v_eff)
+    low: int  # max of floor, minimum, 1
+    high: int  # min of v_eff, resolved ceiling, maximum
+    clip: str  # "" | "raised to the floor" | "raised to the minimum" | "held at ..." | why there is no bid
+    explored: bool
+    price: int  # 0: no bid
+    win_rate: float
+    score: float
+    propensity: float
+
+
+def explain_price(
+    compiled: CompiledBidding,
+    item: int,
+    ctr: float,
+    *,
+    ceiling: int,
+    segment: int,
+    auction_type: int,
+    floor: int,
+    key: int,
+) -> PriceSteps:
+    """What :func:`price` does for one line item; equal to it in every number it writes."""
+    table = compiled.tables[segment]
+    factor, rate, span = (float(x) for x in compiled.segment_values[segment])
+    base_value, per_click, pace = (float(x) for x in compiled.values[item])
+    minimum, maximum = int(compiled.money[item, 1]), int(compiled.money[item, 2])
+    steps: dict[str, Any] = {
+        "curve": compiled.sources[segment],
+        "value": 0.0,
+        "multiplier": 1.0 / pace,
+        "paced": 0.0,
+        "shaded": 0.0,
+        "low": max(floor, minimum, 1),
+        "high": 0,
+        "clip": "",
+        "explored": False,
+        "price": 0,
+        "win_rate": 0.0,
+        "score": 0.0,
+        "propensity": 1.0,
+    }
+    if not 0.0 <= ctr <= 1.0:
+        return PriceSteps(**{**steps, "clip": "no bid: the click rate is not in [0, 1]"})
+    value = base_value + min(ctr * factor, 1.0) * per_click
+    if not 0.0 < value < VALUE_NANOS_MAX:
+        return PriceSteps(**{**steps, "clip": "no bid: worth nothing, or beyond belief"})
+    paced = value * pace
+    low, high = max(floor, minimum, 1), min(int(paced), ceiling, maximum)
+    steps |= {"value": value, "paced": paced, "high": high}
+    if low > high:
+        bound = "the floor" if low == floor else "the minimum"
+        return PriceSteps(**{**steps, "clip": f"no bid: {bound} is above what it may pay"})
+    shaded = paced if auction_type == 2 else _python(_shade_at)(table, paced)
+    wished = min(max(shaded, float(low)), float(high))
+    base = min(max(int(wished), low), high)
+    levels = [
+        min(max(int(wished * (1.0 + span * ((2 * k + 1) / EXPLORE_LEVELS - 1.0))), low), high)
+        for k in range(EXPLORE_LEVELS)
+    ]
+    chosen, propensity = base, 1.0
+    if rate > 0.0:
+        u = uniform(key ^ mix64(_EXPLORE_SALT), item)
+        if u < rate:
+            chosen = levels[min(int(u / rate * EXPLORE_LEVELS), EXPLORE_LEVELS - 1)]
+            steps["explored"] = True
+        propensity = rate / EXPLORE_LEVELS * levels.count(chosen)
+        if chosen == base:
+            propensity += 1.0 - rate
+    win_rate = _python(_rate_at)(table, float(chosen))
+    score = (paced - float(chosen)) * win_rate
+    if auction_type == 2:
+        score += _python(_area_at)(table, float(chosen)) - _python(_area_at)(table, float(floor))
+    clip = ""
+    if shaded < low:
+        clip = "raised to the floor" if low == floor else "raised to the minimum"
+    elif shaded > high:
+        clip = (
+            f"held at the {'ceiling' if high == ceiling else 'maximum' if high == maximum else 'paced value'}"
+        )
+    return PriceSteps(
+        **{
+            **steps,
+            "shaded": float(shaded),
+            "clip": clip,
+            "price": chosen,
+            "win_rate": float(win_rate),
+            "score": float(score),
+            "propensity": propensity,
+        }
+    )
+
+
+def _python(kernel: Any) -> Any:
+    """The kernel's own Python source, run uncompiled."""
+    return kernel.py_func
