@@ -77,6 +77,7 @@ class AllowanceGranted(Event, frozen=True, kw_only=True, tag="allowance_granted"
     granted_nanos: int
     usable_nanos: int
     expires_at_ns: int  # no bid after this
+    starts_at_ns: int = 0  # no bid before this: where the local day begins
 
 
 class AllowanceRefused(Event, frozen=True, kw_only=True, tag="allowance_refused"):
@@ -85,7 +86,8 @@ class AllowanceRefused(Event, frozen=True, kw_only=True, tag="allowance_refused"
     incarnation: str
     campaign_id: str
     arm: str
-    reason: str  # "budget_spent" | "stopped" | "flight_over" | "unknown_campaign" | "stale_incarnation"
+    reason: str  # "budget_spent" | "stopped" | "flight_over" | "unknown_campaign" | "stale_incarnation" |
+    # "not_started" | "paused" | "day_ending" | "bad_amount"
     retry_after_ns: int = 0  # 0: not before something changes
 
 
@@ -108,7 +110,9 @@ class SpendBooked(Event, frozen=True, kw_only=True, tag="spend_booked"):
 class BalanceReported(Event, frozen=True, kw_only=True, tag="balance_reported"):
     """A campaign's account for one local day, after the latest change. Last value per campaign.
 
-    ``spent_on_time_nanos + reserved_nanos <= budget_nanos`` at every step."""
+    ``spent_on_time_nanos + reserved_nanos <= budget_nanos`` at every step. All that was spent is
+    ``spent_on_time_nanos + late_spend_nanos + overspend_nanos``: late spend that the budget covered, and what none
+    did. ``budget_nanos`` stays above ``budget_target_nanos`` while money that was cut is still out in allowances."""
 
     campaign_id: str
     day: str
@@ -119,6 +123,8 @@ class BalanceReported(Event, frozen=True, kw_only=True, tag="balance_reported"):
     overspend_nanos: int
     stopped: bool = False
     stop_reason: str = ""
+    budget_target_nanos: int = 0
+    version: int = 0  # counts the changes of this account: the higher one is the newer one
 
 
 class BudgetMoved(Event, frozen=True, kw_only=True, tag="budget_moved"):
