@@ -70,6 +70,13 @@ class Resolution(Event, frozen=True, kw_only=True, tag="resolution"):
     previous_digest: str
     digest: str
     provisional: bool = False
+    # what the next epoch must know of this one (coordination/resolve.py), so that a fresh replica can go on from here
+    moved_epoch: int = 0  # when the value last moved
+    direction: int = 0  # +1, -1: where to; 0: never moved
+    reversals: int = 0  # quick changes of direction since the last back-off
+    dwell_epochs: int = 0  # how long it stays put after a move; 0: the least
+    stopped: bool = False  # an "enabled" target: a person's stop holds
+    stop_at_ns: int = 0  # when that stop or resume was said; an older one changes nothing
 
 
 class AgentBeat(Event, frozen=True, kw_only=True, tag="agent_beat"):
