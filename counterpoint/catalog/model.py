@@ -123,6 +123,32 @@ class NativeAssets(Struct, frozen=True, kw_only=True):
     cta: str = ""
     rating: str = ""
     video_vast_url: str = ""
+    likes: str = ""
+    downloads: str = ""
+    price: str = ""
+    sale_price: str = ""
+    phone: str = ""
+    address: str = ""
+    description2: str = ""
+    display_url: str = ""
+
+    def data_by_type(self) -> dict[int, str]:
+        """What it has, by AdCOM native data asset type."""
+        every = {
+            1: self.sponsored,
+            2: self.description,
+            3: self.rating,
+            4: self.likes,
+            5: self.downloads,
+            6: self.price,
+            7: self.sale_price,
+            8: self.phone,
+            9: self.address,
+            10: self.description2,
+            11: self.display_url,
+            12: self.cta,
+        }
+        return {kind: text for kind, text in every.items() if text}
 
 
 class MediaFile(Struct, frozen=True, kw_only=True):
