@@ -12,7 +12,7 @@ CPM (base/money.py). So a reach goal of ``g`` micros CPM is worth ``g`` nanos an
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise, product
 from typing import Any
@@ -294,9 +294,14 @@ def curve_table(curve: WinCurve | None) -> FloatArray:
 # ---- refused before use
 
 
-def validate(policy: BiddingPolicy) -> None:
+def checksum(payload: bytes) -> str:
+    return digest(payload)
+
+
+def validate(policy: BiddingPolicy, catalog_ids: Collection[str] = ()) -> None:
     """Raise :class:`PolicyRefused` unless every number is finite and in bounds, curves are monotone, and golden requests
-    are priced sanely. Ids the catalog does not know are tolerated: they belong to a catalog we have not read yet."""
+    are priced sanely. ``catalog_ids`` is not read: names the catalog does not know are tolerated, they belong to one
+    that has not been read yet."""
     if policy.version < 1 or policy.made_at_ns < 0 or policy.valid_until_ns <= policy.made_at_ns:
         raise PolicyRefused("bidding policy: version or times out of order")
     for name, curve in policy.curves.items():

@@ -9,7 +9,7 @@ draw it has an exact propensity, which is logged.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -128,9 +128,13 @@ def compile_creative(policy: CreativePolicy | None, frame: CreativeFrame) -> Com
 # ---- refused before use
 
 
-def validate(policy: CreativePolicy) -> None:
+def checksum(payload: bytes) -> str:
+    return digest(payload)
+
+
+def validate(policy: CreativePolicy, catalog_ids: Collection[str] = ()) -> None:
     """Raise :class:`PolicyRefused` unless every number is finite and in bounds and a golden group is drawn from with
-    positive propensities that sum to 1. Creatives the catalog does not know are tolerated."""
+    positive propensities that sum to 1. ``catalog_ids`` is not read: unknown creatives are tolerated."""
     if policy.version < 1 or policy.made_at_ns < 0 or policy.valid_until_ns <= policy.made_at_ns:
         raise PolicyRefused("creative policy: version or times out of order")
     if not (math.isfinite(policy.epsilon) and EPSILON_MIN <= policy.epsilon <= EPSILON_MAX):
