@@ -25,9 +25,10 @@ EVENT_TYPES: tuple[type[Event], ...] = tuple(
 )
 _KINDS = frozenset(str(t.__struct_config__.tag) for t in EVENT_TYPES)
 _ENCODER = msgspec.msgpack.Encoder()
-_DECODER: msgspec.msgpack.Decoder[list[Event]] = msgspec.msgpack.Decoder(list[Union[EVENT_TYPES]])  # noqa: UP007
+_ANY_EVENT: Any = Union[EVENT_TYPES]  # noqa: UP007 (made of a tuple)
+_DECODER: msgspec.msgpack.Decoder[list[Event]] = msgspec.msgpack.Decoder(list[_ANY_EVENT])
 _LOOSE = msgspec.msgpack.Decoder(list[msgspec.Raw])
-_ONE: msgspec.msgpack.Decoder[Event] = msgspec.msgpack.Decoder(Union[EVENT_TYPES])  # type: ignore[arg-type]  # noqa: UP007
+_ONE: msgspec.msgpack.Decoder[Event] = msgspec.msgpack.Decoder(_ANY_EVENT)
 
 
 def encode_batch(events: Sequence[Event]) -> bytes:
