@@ -10,6 +10,7 @@ from enum import IntFlag, StrEnum
 
 import msgspec
 
+from counterpoint.openrtb.categories import TAXONOMY_1, in_taxonomy_1
 from counterpoint.openrtb.objects import Audio, BidRequest, Imp, Video
 
 NBR_UNKNOWN = 0
@@ -56,6 +57,7 @@ class NoBidReason(StrEnum):
     NEEDS_CONSENT = "needs_consent"
     NEEDS_DSA = "needs_dsa"  # Digital Services Act transparency is required of the bid
     NEEDS_ALL_IMPS = "needs_all_imps"
+    NEEDS_CATEGORY_MAPPING = "needs_category_mapping"  # category limits in a taxonomy we can't compare with
     CURRENCY_UNKNOWN = "currency_unknown"
     SEAT_NOT_ALLOWED = "seat_not_allowed"
     # nothing to offer
@@ -138,6 +140,10 @@ def screen(
         return NoBidReason.SEAT_NOT_ALLOWED
     if request.bseat and seat in request.bseat:
         return NoBidReason.SEAT_NOT_ALLOWED
+    if request.cattax > TAXONOMY_1 and not (
+        in_taxonomy_1(request.bcat, request.cattax) and in_taxonomy_1(request.acat, request.cattax)
+    ):
+        return NoBidReason.NEEDS_CATEGORY_MAPPING
     regs = request.regs
     if regs is not None:
         if gdpr is WhenPrivate.NO_BID and gdpr_in_force(request):
