@@ -34,7 +34,7 @@ from counterpoint.catalog.model import (
 
 NAME: Final = "mixed-1800-v1"
 EXCHANGE: Final = "benchx"
-AIMED_AT: Final = 45.0  # line items that fit a request, in the middle
+AIMED_AT: Final = 21.0  # line items that fit a request, in the middle
 CREATIVES: Final = 10_000
 USERS: Final = 200_000
 

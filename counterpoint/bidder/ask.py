@@ -1,0 +1,211 @@
+"""What a bid request asks of the catalog's index: OpenRTB objects on one side, plain values on the other."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from counterpoint.bidder.scratch import FITS_MAX, FitKey, Scratch
+from counterpoint.catalog import query as q
+from counterpoint.catalog.fill import banner_sizes as interstitial_sizes
+from counterpoint.catalog.index import (
+    AvOffer,
+    BannerOffer,
+    CatalogIndex,
+    Fit,
+    fill_fit,
+    fill_query,
+)
+from counterpoint.openrtb.devices import device_os
+from counterpoint.openrtb.objects import App, Audio, Banner, BidRequest, Device, Imp, Site, Video
+from counterpoint.openrtb.sizes import banner_sizes, size_range
+
+BANNER: Final = 1
+VIDEO: Final = 2
+AUDIO: Final = 4
+NATIVE: Final = 8
+
+MEDIA_NAMES: Final = tuple(
+    tuple(name for bit, name in ((1, "banner"), (2, "video"), (4, "audio"), (8, "native")) if bits & bit)
+    for bits in range(16)
+)
+HOUR_NS: Final = 3_600 * 1_000_000_000
+HOURS_OF_WEEK: Final = 168
+THURSDAY: Final = 72  # the epoch began on one: hours since Monday 00:00
+
+Size = tuple[int, int]
+
+
+def hour_of_week(now_ns: int) -> int:
+    """Hours since Monday 00:00 UTC, 0..167.
+
+    >>> hour_of_week(0), hour_of_week(4 * 24 * HOUR_NS)
+    (72, 0)
+    """
+    return (now_ns // HOUR_NS + THURSDAY) % HOURS_OF_WEEK
+
+
+def sizes_of(index: CatalogIndex, imp: Imp, device: Device | None) -> tuple[Size, ...]:
+    """The banner sizes the imp takes, exact ones first; of a range, those that some creative has."""
+    banner = imp.banner
+    if banner is None:
+        return ()
+    sizes = banner_sizes(banner)
+    if banner.wmax > 0 or (imp.instl and not sizes):
+        taken = size_range(imp, device)
+        if taken is not None:
+            return (*sizes, *(size for size in index.sizes if taken.takes(*size)))
+        return tuple(interstitial_sizes(sizes, bool(imp.instl)))
+    return sizes
+
+
+def categories_of(place: Site | App) -> tuple[str, ...]:
+    """Categories of the place and its content, those of IAB Content Taxonomy 1.0 only."""
+    found = place.cat + place.sectioncat + place.pagecat if place.cattax <= 1 else ()
+    content = place.content
+    if content is not None and content.cat and content.cattax <= 1:
+        found += content.cat
+    return found
+
+
+def ask(
+    index: CatalogIndex,
+    scratch: Scratch,
+    request: BidRequest,
+    exchange: str,
+    media: int,
+    sizes: tuple[Size, ...],
+    now_ns: int,
+    key: int,
+) -> None:
+    """Fill ``scratch.query``. ``media`` bits and ``sizes``: the union over the imps that are answered."""
+    site, app, device = request.site, request.app, request.device
+    channel = domain = bundle = language = ""
+    categories: tuple[str, ...] = ()
+    place = site if site is not None else app
+    if place is not None:
+        categories = categories_of(place)
+        domain = place.domain
+        content = place.content
+        if content is not None:
+            language = content.language
+        if site is not None:
+            channel = "site"
+            domain = domain or site.page
+        elif app is not None:
+            channel = "app"
+            bundle = app.bundle
+    country = region = os = ""
+    device_type = 0
+    if device is not None:
+        os = device_os(device)
+        device_type = device.devicetype
+        language = language or device.language
+        geo = device.geo
+        if geo is not None:
+            country = geo.country
+            region = geo.region
+    fill_query(
+        index,
+        scratch.query,
+        exchange=exchange,
+        media=MEDIA_NAMES[media],
+        sizes=sizes,
+        country=country,
+        region=region,
+        device_type=device_type,
+        os=os,
+        channel=channel,
+        domain=domain,
+        bundle=bundle,
+        categories=categories,
+        hour_of_week=hour_of_week(now_ns),
+        language=language,
+        now_ns=now_ns,
+        key=key,
+    )
+
+
+def fit_of(
+    index: CatalogIndex,
+    scratch: Scratch,
+    imp: Imp,
+    media: int,
+    sizes: tuple[Size, ...],
+    secure: bool,
+    key: int,
+) -> Fit:
+    """What the imp accepts, of the ``media`` bits that may be answered. Imps of one shape share their arrays."""
+    shape: FitKey = (
+        secure,
+        _banner_key(imp.banner, sizes) if media & BANNER and imp.banner is not None else None,
+        _av_key(imp.video) if media & VIDEO and imp.video is not None else None,
+        _av_key(imp.audio) if media & AUDIO and imp.audio is not None else None,
+        _native_key(imp) if media & NATIVE else None,
+    )
+    fit = scratch.fits.get(shape)
+    if fit is None:
+        fit = _make_fit(index, imp, media, sizes, secure)
+        if len(scratch.fits) >= FITS_MAX:
+            scratch.fits.clear()
+        scratch.fits[shape] = fit
+    fit.cells[q.F_KEY] = key if key < 1 << 63 else key - (1 << 64)
+    return fit
+
+
+def _banner_key(banner: Banner, sizes: tuple[Size, ...]) -> FitKey:
+    return (sizes, banner.mimes, banner.battr, banner.btype, banner.api)
+
+
+def _av_key(offer: Video | Audio) -> FitKey:
+    return (
+        offer.mimes,
+        offer.protocols,
+        offer.minduration,
+        offer.maxduration,
+        offer.battr,
+        offer.api,
+        offer.minbitrate,
+        offer.maxbitrate,
+        (offer.linearity, offer.skip) if type(offer) is Video else None,
+    )
+
+
+def _native_key(imp: Imp) -> FitKey:
+    native = imp.native
+    assert native is not None, "native is among the media that may be answered"
+    return (native.request_text, native.battr, native.api)
+
+
+def _make_fit(index: CatalogIndex, imp: Imp, media: int, sizes: tuple[Size, ...], secure: bool) -> Fit:
+    banner, native = imp.banner, imp.native
+    fit = index.new_fit()
+    fill_fit(
+        index,
+        fit,
+        banner=BannerOffer(
+            sizes=sizes, mimes=banner.mimes, battr=banner.battr, btype=banner.btype, api=banner.api
+        )
+        if media & BANNER and banner is not None
+        else None,
+        video=_av_offer(imp.video) if media & VIDEO and imp.video is not None else None,
+        audio=_av_offer(imp.audio) if media & AUDIO and imp.audio is not None else None,
+        native=None if native is None or media & NATIVE else None,
+        secure=secure,
+    )
+    return fit
+
+
+def _av_offer(offer: Video | Audio) -> AvOffer:
+    video = offer if type(offer) is Video else None
+    return AvOffer(
+        mimes=offer.mimes,
+        protocols=offer.protocols,
+        min_s=offer.minduration,
+        max_s=offer.maxduration,
+        battr=offer.battr,
+        api=offer.api,
+        skip=video is not None and video.skip == 1,
+        linearity=video.linearity or None if video is not None else None,
+        min_kbps=offer.minbitrate,
+        max_kbps=offer.maxbitrate or None,
+    )

@@ -1,0 +1,465 @@
+"""One bid request in, ranked and priced candidates out: a pure function of what it is given.
+
+The way of an imp: targeting (line items that match the request) -> money and frequency -> creatives that fit ->
+one creative per line item -> value, pace, shade, price -> the best by expected surplus. Nothing is reserved or
+counted here (``commit.py``), nothing is read but the arguments, so ``explain`` runs it again on archived input.
+
+Prices are micros CPM of the account currency, which is nanos per impression (base/money.py). A floor is converted
+up, into the bid's currency and from there into ours, so that our price converted down again is never below it.
+"""
+
+from __future__ import annotations
+
+from time import perf_counter_ns
+from typing import Final, Protocol
+
+import numpy as np
+from msgspec import Struct
+from numpy.typing import NDArray
+
+from counterpoint.base.money import MICROS_PER_UNIT
+from counterpoint.base.rng import mix64
+from counterpoint.bidder import kernels
+from counterpoint.bidder.ask import Size, ask, fit_of, sizes_of
+from counterpoint.bidder.experiment import hash64
+from counterpoint.bidder.frequency import UserState
+from counterpoint.bidder.part import CatalogPart, ExchangePart
+from counterpoint.bidder.scratch import Scratch
+from counterpoint.bidder.view import ArmTables, View
+from counterpoint.bidding.policy import CompiledBidding, price
+from counterpoint.creative.policy import CompiledCreative, choose
+from counterpoint.openrtb.nobid import NoBidReason, screen, screen_imp
+from counterpoint.openrtb.objects import BidRequest, Imp, floor_micros
+
+IMPS_MAX: Final = 20  # answered in one request; the rest stays unanswered
+MASK64: Final = 0xFFFF_FFFF_FFFF_FFFF
+SECOND_PRICE: Final = 2
+
+AllowancesLeft = NDArray[np.int64]  # [campaign position, arm]: nanos that may be bid now
+
+
+class NoBid(Struct, frozen=True, gc=False):
+    """No answer to the whole request, and the reason of the imp that came furthest."""
+
+    request_id: str
+    reason: NoBidReason
+
+
+class Candidate(Struct, frozen=True, gc=False, array_like=True):
+    """One priced bid for one imp. Positions are those of the View's catalog; money in nanos per impression."""
+
+    line_item: int
+    creative: int
+    price: int
+    value: int  # expected, before pacing
+    paced: int  # v_eff
+    explored: int
+    click_rate: float
+    creative_propensity: float
+    win_rate: float
+    score: float  # expected surplus
+    price_propensity: float
+
+
+class ImpCandidates(Struct, frozen=True, gc=False, array_like=True):
+    imp: int  # position in request.imp
+    floor: int  # nanos, account currency
+    candidates: tuple[Candidate, ...]  # best first, at least one
+
+
+class Candidates(Struct, frozen=True, gc=False, array_like=True):
+    """What may be bid, and under which conditions it was decided.
+
+    ``limited``: (campaign position, nanos left) wherever the money left was less than the ceiling: with these and
+    plenty for all others the decision comes out the same."""
+
+    request_id: str
+    arm: int
+    bucket: int
+    unit: str  # "user" | "request"
+    currency: str
+    rate_micros: int  # one unit of ``currency`` in micros of the account currency
+    auction_type: int  # 1 first price, 2 second price
+    bidding_version: int  # 0: the stated fallback was used
+    creative_version: int
+    budget_version: int
+    feedback_version: int
+    imps: tuple[ImpCandidates, ...]
+    limited: tuple[tuple[int, int], ...]
+    eligible: int  # line items that matched
+    scored: int  # pairs of line item and creative that fitted
+
+
+class Trace(Protocol):
+    """Looks at the arrays between the steps: for ``explain`` and the tests. Never changes them."""
+
+    def eligible(self, n: int, scratch: Scratch) -> None: ...
+
+    def admitted(self, n: int, kept: int, scratch: Scratch) -> None: ...
+
+    def fitting(self, imp: int, m: int, scratch: Scratch) -> None: ...
+
+    def priced(self, imp: int, n: int, floor: int, key: int, media: int, scratch: Scratch) -> None: ...
+
+
+class StageClock:
+    """Nanoseconds by stage, summed: handed in by the benchmark, absent when serving."""
+
+    __slots__ = ("choose", "commit", "decode", "eligible", "encode", "last", "price", "requests")
+
+    def __init__(self) -> None:
+        self.decode = self.eligible = self.choose = self.price = self.commit = self.encode = 0
+        self.requests = 0
+        self.last = 0
+
+    def start(self) -> None:
+        self.last = perf_counter_ns()
+
+    def lap(self, stage: str) -> None:
+        now = perf_counter_ns()
+        setattr(self, stage, getattr(self, stage) + now - self.last)
+        self.last = now
+
+
+# reasons in the order in which a request comes to them: of several imps the furthest is told
+_ORDER: Final = {
+    reason: place
+    for place, reason in enumerate(
+        (
+            NoBidReason.NO_MEDIA,
+            NoBidReason.NEEDS_DEAL,
+            NoBidReason.NEEDS_POD,
+            NoBidReason.NEEDS_DURATION_FLOOR,
+            NoBidReason.NEEDS_DOOH,
+            NoBidReason.CURRENCY_UNKNOWN,
+            NoBidReason.NO_ELIGIBLE_LINE_ITEM,
+            NoBidReason.UNKNOWN_USER,
+            NoBidReason.FREQUENCY_CAPPED,
+            NoBidReason.NO_ALLOWANCE,
+            NoBidReason.NO_FITTING_CREATIVE,
+            NoBidReason.BLOCKED_CATEGORY,
+            NoBidReason.BLOCKED_ADVERTISER,
+            NoBidReason.NO_POSITIVE_VALUE,
+            NoBidReason.BELOW_FLOOR,
+        )
+    )
+}
+
+
+def decide(
+    request: BidRequest,
+    exchange: str,
+    view: View,
+    user: UserState,
+    left: AllowancesLeft,
+    now_ns: int,
+    rng_key: int,
+    *,
+    scratch: Scratch | None = None,
+    trace: Trace | None = None,
+    stages: StageClock | None = None,
+) -> Candidates | NoBid:
+    """The same arguments give the same bytes. ``left`` is read, never written; ``scratch`` only saves allocation.
+
+    ``exchange`` names the profile the request came in under. ``user.key`` is empty where nothing may be known of the
+    person. ``rng_key`` is 64 bits of chance. Deadlines and identity are the engine's.
+    """
+    part = view.part
+    place = part.exchanges.get(exchange)
+    if place is None:
+        return NoBid(request.id, NoBidReason.UNKNOWN_EXCHANGE)
+    refused = _screen(request, view, place)
+    if refused is not None:
+        return NoBid(request.id, refused)
+    if scratch is None or scratch.part is not part:
+        scratch = Scratch(part)
+    conversion = bid_currency(request, place, part)
+    if conversion is None:
+        return NoBid(request.id, NoBidReason.CURRENCY_UNKNOWN)
+    reason = NoBidReason.NO_MEDIA
+    offers: list[tuple[int, Imp, int, tuple[Size, ...]]] = []
+    media_all = 0
+    sizes_all: tuple[Size, ...] = ()
+    for at, imp in enumerate(request.imp[:IMPS_MAX]):
+        media = screen_imp(imp)
+        if isinstance(media, NoBidReason):
+            reason = _further(reason, media)
+            continue
+        sizes = sizes_of(part.index, imp, request.device) if imp.banner is not None else ()
+        offers.append((at, imp, media, sizes))
+        media_all |= media
+        sizes_all = sizes_all + sizes if sizes_all else sizes
+    if not offers:
+        return NoBid(request.id, reason)
+
+    unit_hash = user.unit_hash if user.key else hash64(request.id)
+    bucket = view.experiment.bucket_of(unit_hash)
+    arm = view.experiment.arms[bucket]
+    tables = (view.arms if now_ns <= view.feedback_until_ns else view.arms_trusting)[arm]
+    bidding = tables.bidding if now_ns <= tables.bidding.valid_until_ns else view.bidding_fallback
+    creative = tables.creative if now_ns <= tables.creative.valid_until_ns else view.creative_fallback
+
+    ask(part.index, scratch, request, exchange, media_all, sizes_all, now_ns, rng_key)
+    matched = part.index.eligible(scratch.query, scratch.index, view.live)
+    if trace is not None:
+        trace.eligible(matched, scratch)
+    if matched == 0:
+        return NoBid(request.id, NoBidReason.NO_ELIGIBLE_LINE_ITEM)
+    admitted = kernels.admit(
+        matched,
+        scratch.index.eligible,
+        part.rules,
+        left,
+        arm,
+        tables.ceilings,
+        records(user.events),
+        user.known_since_ns,
+        now_ns,
+        scratch.verdicts,
+        scratch.counts,
+        scratch.limited,
+    )
+    if trace is not None:
+        trace.admitted(matched, admitted, scratch)
+    if stages is not None:
+        stages.lap("eligible")
+    if admitted == 0:
+        return NoBid(request.id, _why_none_admitted(scratch))
+    allowed = part.index.allowed_creatives(
+        bcat=request.bcat,
+        acat=request.acat,
+        cattax=request.cattax,
+        badv=request.badv,
+        wlang=request.wlang or request.wlangb,
+    )
+    if allowed is None:
+        return NoBid(request.id, NoBidReason.UNREADABLE_LIMIT)
+
+    currency, rate = conversion
+    secure_only = place.profile.secure_only
+    auction_type = request.at or place.profile.auction_type
+    auction_type = SECOND_PRICE if auction_type == SECOND_PRICE else 1
+    found: list[ImpCandidates] = []
+    scored = 0
+    for at, imp, media, sizes in offers:
+        floor = floor_in_account(imp, rate, part)
+        if floor is None:
+            reason = _further(reason, NoBidReason.CURRENCY_UNKNOWN)
+            continue
+        key = rng_key if at == 0 else mix64(rng_key + at)
+        fit = fit_of(part.index, scratch, imp, media, sizes, secure_only or imp.secure == 1, key)
+        pairs = part.index.fitting(admitted, fit, scratch.index, allowed)
+        if trace is not None:
+            trace.fitting(at, pairs, scratch)
+        if pairs == 0:
+            reason = _further(reason, NoBidReason.NO_FITTING_CREATIVE)
+            continue
+        scored += pairs
+        kept = _choose_and_price(
+            pairs,
+            place,
+            media,
+            floor,
+            auction_type,
+            key,
+            tables,
+            bidding,
+            creative,
+            part,
+            left,
+            arm,
+            scratch,
+            stages,
+        )
+        if trace is not None:
+            trace.priced(at, pairs, floor, key, media, scratch)
+        if kept == 0:
+            reason = _further(reason, _why_none_priced(scratch))
+            continue
+        found.append(ImpCandidates(at, floor, _read_top(kept, scratch)))
+    if not found:
+        return NoBid(request.id, reason)
+    last = scratch.limited.item(0)
+    return Candidates(
+        request.id,
+        arm,
+        bucket,
+        "user" if user.key else "request",
+        currency,
+        rate,
+        auction_type,
+        bidding.version,
+        creative.version,
+        tables.budget_version,
+        tables.feedback_version,
+        tuple(found),
+        _limited(last, scratch, left, arm) if last else (),
+        matched,
+        scored,
+    )
+
+
+def _choose_and_price(
+    pairs: int,
+    place: ExchangePart,
+    media: int,
+    floor: int,
+    auction_type: int,
+    key: int,
+    tables: ArmTables,
+    bidding: CompiledBidding,
+    creative: CompiledCreative,
+    part: CatalogPart,
+    left: AllowancesLeft,
+    arm: int,
+    s: Scratch,
+    stages: StageClock | None,
+) -> int:
+    """Draw a creative per line item, price it, rank: how many candidates stand in ``s.top_ints``."""
+    draws = np.uint64(key)
+    n = choose(
+        pairs,
+        s.index.cand_li,
+        s.index.cand_cr,
+        creative.weight,
+        creative.click_rate,
+        part.frame.campaign_of,
+        tables.exploration,
+        creative.epsilon,
+        1 if creative.fallback else 0,
+        draws,
+        s.chosen_li,
+        s.chosen_cr,
+        s.chosen_propensity,
+        s.chosen_ctr,
+    )
+    if stages is not None:
+        stages.lap("choose")
+    if media & (media - 1) == 0:
+        segment = bidding.segments.get(place.segment_names[media.bit_length()], 0)
+        price(
+            n, s.chosen_li, s.chosen_ctr, bidding.money, bidding.values, tables.ceilings, bidding.tables,
+            bidding.segment_values, segment, auction_type, floor, draws, s.money, s.rates,
+        )  # fmt: skip
+    else:
+        for mtype in range(1, 5):
+            if not media & (1 << (mtype - 1)):
+                continue
+            k = kernels.of_media(
+                n,
+                mtype,
+                part.creative_mtype,
+                s.chosen_li,
+                s.chosen_cr,
+                s.chosen_ctr,
+                s.at,
+                s.media_li,
+                s.media_ctr,
+            )
+            segment = bidding.segments.get(place.segment_names[mtype], 0)
+            price(
+                k, s.media_li, s.media_ctr, bidding.money, bidding.values, tables.ceilings, bidding.tables,
+                bidding.segment_values, segment, auction_type, floor, draws, s.media_money, s.media_rates,
+            )  # fmt: skip
+            kernels.put_back(k, s.at, s.media_money, s.media_rates, s.money, s.rates)
+    kept = kernels.rank(
+        n, s.chosen_li, s.chosen_cr, s.chosen_ctr, s.chosen_propensity, s.money, s.rates, part.rules, left, arm,
+        draws, s.top_ints, s.top_floats, s.counts,
+    )  # fmt: skip
+    if stages is not None:
+        stages.lap("price")
+    return kept
+
+
+def _read_top(kept: int, s: Scratch) -> tuple[Candidate, ...]:
+    ints, floats = s.top_ints[:kept].tolist(), s.top_floats[:kept].tolist()
+    return tuple(Candidate(*i, *f) for i, f in zip(ints, floats, strict=True))
+
+
+# ---- conditions
+
+
+def _screen(request: BidRequest, view: View, place: ExchangePart) -> NoBidReason | None:
+    if view.stopped:
+        return NoBidReason.STOPPED
+    if place.profile.paused:
+        return NoBidReason.EXCHANGE_PAUSED
+    return screen(request, place.profile.seat)
+
+
+def bid_currency(request: BidRequest, place: ExchangePart, part: CatalogPart) -> tuple[str, int] | None:
+    """(currency we bid in, micros of the account currency for one unit of it); None: none allowed that we can convert.
+
+    The profile's own where the request allows it, else the first that we know. No list means USD (3.2.1)."""
+    allowed = request.cur or ("USD",)
+    rates = part.rates
+    own = place.profile.currency
+    if own in allowed and own in rates:
+        return own, rates[own]
+    for name in allowed:
+        rate = rates.get(name)
+        if rate is not None:
+            return name, rate
+    return None
+
+
+def floor_in_account(imp: Imp, rate: int, part: CatalogPart) -> int | None:
+    """The floor in nanos of the account currency, rounded up through the bid's currency; None: not convertible."""
+    if imp.bidfloor == 0.0:
+        return 0
+    floor_rate = part.rates.get(imp.bidfloorcur or "USD")
+    if floor_rate is None:
+        return None
+    micros = floor_micros(imp.bidfloor)
+    if floor_rate != rate:
+        micros = -(-micros * floor_rate // rate)
+    return micros if rate == MICROS_PER_UNIT else -(-micros * rate // MICROS_PER_UNIT)
+
+
+def price_in_bid_currency(price_nanos: int, rate: int) -> int:
+    """Micros CPM of the bid's currency, rounded down."""
+    return price_nanos if rate == MICROS_PER_UNIT else price_nanos * MICROS_PER_UNIT // rate
+
+
+_NO_RECORDS: Final = np.frombuffer(bytes(32), np.int64).reshape(-1, 4)[:0]
+
+
+def records(events: bytes) -> NDArray[np.int64]:
+    """A person's records as rows of (line item key, at, until, bid key); read-only."""
+    return np.frombuffer(events, np.int64).reshape(-1, 4) if events else _NO_RECORDS
+
+
+# ---- reasons
+
+
+def _further(reason: NoBidReason, other: NoBidReason) -> NoBidReason:
+    return other if _ORDER.get(other, 0) >= _ORDER.get(reason, 0) else reason
+
+
+def _why_none_admitted(s: Scratch) -> NoBidReason:
+    """Money before people: who would have bid but for the allowance says so first."""
+    counts = s.counts.tolist()
+    if counts[kernels.NO_MONEY]:
+        return NoBidReason.NO_ALLOWANCE
+    return NoBidReason.FREQUENCY_CAPPED if counts[kernels.CAPPED] else NoBidReason.UNKNOWN_USER
+
+
+def _why_none_priced(s: Scratch) -> NoBidReason:
+    priced, too_dear, worth = s.counts.tolist()[:3]
+    if priced:
+        assert too_dear == priced, "what was priced and affordable is a candidate"
+        return NoBidReason.NO_ALLOWANCE
+    return NoBidReason.BELOW_FLOOR if worth else NoBidReason.NO_POSITIVE_VALUE
+
+
+def _limited(last: int, s: Scratch, left: AllowancesLeft, arm: int) -> tuple[tuple[int, int], ...]:
+    campaigns = dict.fromkeys(s.limited[1 : last + 1].tolist())
+    return tuple((campaign, left.item(campaign, arm)) for campaign in campaigns)
+
+
+def left_of(view: View, arm: int, limited: tuple[tuple[int, int], ...]) -> AllowancesLeft:
+    """Allowances as a decision saw them, from what it noted: plenty wherever nothing was noted."""
+    left = np.full((len(view.part.campaigns), len(view.arms)), np.int64(1) << 60, np.int64)
+    for campaign, nanos in limited:
+        left[campaign, arm] = nanos
+    return left

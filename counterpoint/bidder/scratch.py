@@ -1,0 +1,68 @@
+"""Where one serving thread writes while it decides: allocated once per View's catalog, used again for each request."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from counterpoint.bidder.kernels import TOP_FLOATS, TOP_INTS, VERDICTS
+from counterpoint.bidder.part import CatalogPart
+from counterpoint.catalog.index import MAX_ELIGIBLE, Fit, Query
+from counterpoint.catalog.index import Scratch as IndexScratch
+
+CANDIDATES_MAX: Final = 4  # ranked bids kept per imp: the next is taken when commit refuses the one before
+FITS_MAX: Final = 2_048  # imp shapes remembered; past that the memo starts anew
+
+FitKey = tuple[object, ...]
+
+
+class Scratch:
+    """Belongs to one CatalogPart and one thread; what it remembers only saves work."""
+
+    __slots__ = (
+        "at",
+        "chosen_cr",
+        "chosen_ctr",
+        "chosen_li",
+        "chosen_propensity",
+        "counts",
+        "fits",
+        "index",
+        "limited",
+        "media_ctr",
+        "media_li",
+        "media_money",
+        "media_rates",
+        "money",
+        "part",
+        "query",
+        "rates",
+        "top_floats",
+        "top_ints",
+        "verdicts",
+    )
+
+    def __init__(self, part: CatalogPart) -> None:
+        self.part = part
+        self.query: Query = part.index.new_query()
+        self.index: IndexScratch = part.index.new_scratch()
+        self.fits: dict[FitKey, Fit] = {}
+        self.verdicts: NDArray[np.int8] = np.zeros(MAX_ELIGIBLE, np.int8)
+        self.limited: NDArray[np.int64] = np.zeros(MAX_ELIGIBLE + 2, np.int64)
+        self.counts: NDArray[np.int64] = np.zeros(VERDICTS, np.int64)
+        self.chosen_li: NDArray[np.int32] = np.zeros(MAX_ELIGIBLE, np.int32)
+        self.chosen_cr: NDArray[np.int32] = np.zeros(MAX_ELIGIBLE, np.int32)
+        self.chosen_ctr: NDArray[np.float64] = np.zeros(MAX_ELIGIBLE, np.float64)
+        self.chosen_propensity: NDArray[np.float64] = np.zeros(MAX_ELIGIBLE, np.float64)
+        self.money: NDArray[np.int64] = np.zeros((4, MAX_ELIGIBLE), np.int64)
+        self.rates: NDArray[np.float64] = np.zeros((3, MAX_ELIGIBLE), np.float64)
+        # for imps that offer more than one media type: prices are per media type, so each has its own pass
+        self.at: NDArray[np.int32] = np.zeros(MAX_ELIGIBLE, np.int32)
+        self.media_li: NDArray[np.int32] = np.zeros(MAX_ELIGIBLE, np.int32)
+        self.media_ctr: NDArray[np.float64] = np.zeros(MAX_ELIGIBLE, np.float64)
+        self.media_money: NDArray[np.int64] = np.zeros((4, MAX_ELIGIBLE), np.int64)
+        self.media_rates: NDArray[np.float64] = np.zeros((3, MAX_ELIGIBLE), np.float64)
+        self.top_ints: NDArray[np.int64] = np.zeros((CANDIDATES_MAX, TOP_INTS), np.int64)
+        self.top_floats: NDArray[np.float64] = np.zeros((CANDIDATES_MAX, TOP_FLOATS), np.float64)
