@@ -25,7 +25,7 @@ INT_MAX = 2**31 - 1
 INT_MIN = -(2**31)
 
 
-class _Broken(Exception):
+class Unreadable(Exception):
     """A value that can't be read as what belongs here; caught where the field is optional."""
 
 
@@ -53,11 +53,11 @@ def _int(value: Any) -> int:
         try:
             value = int(text) if text.lstrip("+-").isdigit() else float(text)
         except ValueError:
-            raise _Broken from None
+            raise Unreadable from None
     if isinstance(value, list) and value:
         return _int(value[0])
     if not isinstance(value, int | float) or value != value:  # neither a number nor NaN
-        raise _Broken
+        raise Unreadable
     return int(max(INT_MIN, min(INT_MAX, value)))
 
 
@@ -67,29 +67,29 @@ def _float(value: Any) -> float:
         try:
             return float(text.replace(",", ".") if text.count(",") == 1 and "." not in text else text)
         except ValueError:
-            raise _Broken from None
+            raise Unreadable from None
     if isinstance(value, list) and len(value) == 1:
         return _float(value[0])
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise _Broken
+        raise Unreadable
     try:
         return float(value)
     except OverflowError:
-        raise _Broken from None
+        raise Unreadable from None
 
 
 def _str(value: Any) -> str:
     if isinstance(value, str):
         return value
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise _Broken
+        raise Unreadable
     return str(value)
 
 
 def _native_request(value: Any) -> Any:
     if isinstance(value, str | dict):
         return value
-    raise _Broken
+    raise Unreadable
 
 
 def _many(one: Callable[[Any], Any]) -> Callable[[Any], Any]:
@@ -99,24 +99,27 @@ def _many(one: Callable[[Any], Any]) -> Callable[[Any], Any]:
         for item in items:
             try:
                 kept.append(one(item))
-            except _Broken:
+            except Unreadable:
                 continue
         if items and not kept:
-            raise _Broken  # all of it: the list was meant to say something
+            raise Unreadable  # all of it: the list was meant to say something
         return tuple(kept)
 
     return read
 
 
-def _struct(kind: type[Wire]) -> Callable[[Any], Any]:
+def reader_of(kind: type[Wire], leave: tuple[str, ...] = ()) -> Callable[[Any], Any]:
+    """A function from plain objects to ``kind``; it raises :class:`Unreadable`. Fields in ``leave`` are not read."""
     readers: dict[str, Callable[[Any], Any]] = {}  # filled at first use: some structs are defined later
 
     def read(value: Any) -> Any:
         if not isinstance(value, dict):
-            raise _Broken
+            raise Unreadable
         if not readers:
             hints = get_type_hints(kind, include_extras=True)
-            readers.update({f.name: _reader(hints[f.name]) for f in msgspec.structs.fields(kind)})
+            readers.update(
+                {f.name: _reader(hints[f.name]) for f in msgspec.structs.fields(kind) if f.name not in leave}
+            )
         found: dict[str, Any] = {}
         for name, one in readers.items():
             raw = value.get(name)
@@ -124,7 +127,7 @@ def _struct(kind: type[Wire]) -> Callable[[Any], Any]:
                 continue
             try:
                 found[name] = one(raw)
-            except _Broken:
+            except Unreadable:
                 if name in _PROTECTING:
                     found[name] = 3 if name == "dsarequired" else 1
                 elif name in _LIMITS:
@@ -132,7 +135,7 @@ def _struct(kind: type[Wire]) -> Callable[[Any], Any]:
         try:
             return kind(**found)
         except TypeError:  # a required id is missing
-            raise _Broken from None
+            raise Unreadable from None
 
     return read
 
@@ -147,7 +150,7 @@ def _reader(hint: Any) -> Callable[[Any], Any]:
         inner = [a for a in get_args(hint) if a is not type(None)]
         return _reader(inner[0]) if len(inner) == 1 else _native_request
     if isinstance(hint, type) and issubclass(hint, Wire):
-        return _struct(hint)
+        return reader_of(hint)
     return {int: _int, float: _float, str: _str}[hint]
 
 
@@ -157,7 +160,7 @@ _READERS = {
     for f in msgspec.structs.fields(BidRequest)
     if f.name not in ("imp", "imps_unsound", "unreadable")
 }
-_read_imp = _struct(Imp)
+_read_imp = reader_of(Imp)
 
 
 def read_request(plain: Any) -> BidRequest:
@@ -174,7 +177,7 @@ def read_request(plain: Any) -> BidRequest:
             continue
         try:
             found[name] = one(raw)
-        except _Broken:
+        except Unreadable:
             if name in _PROTECTING:
                 found[name] = 1
             elif name in _REQUEST_LIMITS:
@@ -197,7 +200,7 @@ def read_request(plain: Any) -> BidRequest:
         named = named or (isinstance(raw, dict) and _is_id(raw.get("id")))
         try:
             imps.append(_read_imp(raw))
-        except _Broken:
+        except Unreadable:
             continue
     if not named:
         raise InvalidRequest("no imp has an id")

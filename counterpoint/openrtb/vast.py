@@ -139,7 +139,8 @@ class VastMarkup:
         """
         version = VERSION_BY_PROTOCOL[protocol]
         chosen = self.files if files is None else files
-        key = (version, skip_after_s, bool(urls.event), chosen)
+        # All files is the common case and needs no hashing of them.
+        key = (version, skip_after_s, bool(urls.event), None if chosen == self.files else chosen)
         template = self._templates.get(key)
         if template is None:
             if len(self._templates) >= TEMPLATES_MAX:
@@ -154,7 +155,7 @@ class VastMarkup:
     ) -> Template:
         assert files, "a document without a media file would never play"
         modern = version >= "4"
-        impression = ["<Impression><![CDATA[", Slot("impression"), "]]></Impression>"]
+        impression: list[str | Slot] = ["<Impression><![CDATA[", Slot("impression"), "]]></Impression>"]
         title = f"<AdTitle>{xml_text(self.title or self.creative_id)}</AdTitle>"
         ad_type = ' adType="audio"' if self.audio and version >= "4.1" else ""
         creative_id = quoteattr(xml_chars(self.creative_id))
@@ -211,13 +212,15 @@ def _media_file(f: VastMedia) -> str:
     )
 
 
-def vast_wrapper(tag_url: str, urls: TrackingUrls, version: str = "2.0") -> str:
-    """A wrapper around somebody else's VAST tag: for native video assets, which take a document and no URL."""
-    urls = urls.checked()
+def vast_wrapper(tag_url: str, version: str = "2.0") -> str:
+    """A wrapper around somebody else's VAST tag, for native video assets: they take a document and no URL.
+
+    It counts nothing: the native ad reports the impression itself.
+    """
     return (
-        f'<VAST version="{version}"><Ad><Wrapper><AdSystem>Counterpoint</AdSystem>'
+        f'<VAST version="{version}"><Ad id="wrapper"><Wrapper><AdSystem>Counterpoint</AdSystem>'
         f"<VASTAdTagURI><![CDATA[{safe_url(tag_url)}]]></VASTAdTagURI>"
-        f"<Impression><![CDATA[{urls.impression}]]></Impression><Creatives/></Wrapper></Ad></VAST>"
+        "<Impression><![CDATA[about:blank]]></Impression><Creatives/></Wrapper></Ad></VAST>"
     )
 
 
