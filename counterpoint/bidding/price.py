@@ -1,0 +1,310 @@
+"""The price of one impression: the compiled kernel, and the same arithmetic in plain Python for whoever asks why.
+
+Nothing here takes a logarithm or a power: libraries round those differently, and a price must replay to the bit.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from msgspec import Struct
+from numpy.typing import NDArray
+
+from counterpoint.base.jit import njit
+from counterpoint.base.money import PRICE_MICROS_MAX
+from counterpoint.base.rng import mix64, mix64_kernel, uniform, uniform_kernel
+
+EXPLORE_LEVELS = 8  # price multipliers spread evenly over (1 - span, 1 + span), none of them 1
+KNOTS_MAX = 64
+GRID_POINTS = 256
+GRID: NDArray[np.float64] = np.geomspace(
+    1e3, float(PRICE_MICROS_MAX), GRID_POINTS
+)  # 0.001 .. 10,000 units CPM
+SMOOTH_JUMP = 1.2  # neighbouring shaded prices further apart than this are alternatives, not interpolated
+VALUE_NANOS_MAX = 1e13
+_EXPLORE_SALT = 0x6269_6464_696E_6700  # keeps our draws apart from the creative's on the same request key
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class CompiledBidding:
+    """Arrays for :func:`price`. Swapped whole, never written to.
+
+    ``values[line item]`` = (nanos per impression, nanos per click, 1 / lambda).
+    ``tables[segment]`` rows: shaded price and its win rate on GRID; knot prices, rates and areas (first KNOTS_MAX).
+    ``segment_values[segment]`` = (click-rate factor, exploration rate, exploration span).
+    """
+
+    version: int
+    valid_until_ns: int
+    fallback: bool
+    money: IntArray
+    values: FloatArray
+    tables: FloatArray
+    segment_values: FloatArray
+    segments: dict[str, int]
+    sources: tuple[str, ...]  # by segment: whose curve it is, "" for the stated default
+
+    def segment(self, exchange: str, media: str) -> int:
+        """Position of "{exchange}/{media}", of its parent where the exchange is unknown."""
+        at = self.segments.get(f"{exchange}/{media}")
+        return at if at is not None else self.segments.get(f"*/{media}", 0)
+
+
+# ---- the kernel
+
+
+@njit
+def _at_or_below(knots: FloatArray, last: int, x: float) -> int:
+    """Largest i in [0, last) with knots[i] <= x (0 where there is none). No logarithm: libraries round it differently."""
+    low, high = 0, last
+    while high - low > 1:
+        middle = (low + high) >> 1
+        if knots[middle] <= x:
+            low = middle
+        else:
+            high = middle
+    return low
+
+
+@njit
+def _rate_at(table: FloatArray, b: float) -> float:
+    if b <= table[2, 0]:
+        return float(table[3, 0] * (b / table[2, 0]))
+    if b >= table[2, KNOTS_MAX - 1]:
+        return float(table[3, KNOTS_MAX - 1])
+    i = _at_or_below(table[2], KNOTS_MAX - 1, b)
+    share = (b - table[2, i]) / (table[2, i + 1] - table[2, i])
+    return float(table[3, i] + share * (table[3, i + 1] - table[3, i]))
+
+
+@njit
+def _area_at(table: FloatArray, b: float) -> float:
+    """Integral of the win rate from 0 to b: what a truthful second-price bid expects to gain."""
+    rate = _rate_at(table, b)
+    if b <= table[2, 0]:
+        return float(b * rate / 2.0)
+    if b >= table[2, KNOTS_MAX - 1]:
+        return float(table[4, KNOTS_MAX - 1] + (b - table[2, KNOTS_MAX - 1]) * rate)
+    i = _at_or_below(table[2], KNOTS_MAX - 1, b)
+    return float(table[4, i] + (b - table[2, i]) * (table[3, i] + rate) / 2.0)
+
+
+@njit
+def _shade_at(table: FloatArray, v: float) -> float:
+    if v <= GRID[0]:
+        return float(table[0, 0] * (v / GRID[0]))
+    if v >= GRID[GRID_POINTS - 1]:
+        return float(table[0, GRID_POINTS - 1])
+    i = _at_or_below(GRID, GRID_POINTS - 1, v)
+    low, high = table[0, i], table[0, i + 1]
+    if high <= low * SMOOTH_JUMP:
+        return float(low + (high - low) * ((v - GRID[i]) / (GRID[i + 1] - GRID[i])))
+    if high <= v and (v - high) * table[1, i + 1] > (v - low) * table[1, i]:
+        return float(high)
+    return float(low)
+
+
+@njit
+def _clip(b: float, low: int, high: int) -> int:
+    return min(max(int(b), low), high)
+
+
+@njit
+def price(
+    n: int,
+    li: NDArray[np.int32],
+    ctr: FloatArray,
+    money: IntArray,
+    values: FloatArray,
+    ceilings: IntArray,
+    tables: FloatArray,
+    segment_values: FloatArray,
+    segment: int,
+    auction_type: int,
+    floor: int,
+    key: np.uint64,
+    out_money: IntArray,
+    out_rates: FloatArray,
+) -> int:
+    """Price ``n`` line items of one impression and return how many have a bid.
+
+    ``li`` line item positions and ``ctr`` predicted click rates, parallel, first ``n`` used. ``ceilings`` resolved
+    bid ceiling by campaign position, ``floor`` in nanos of the account currency (0: none), ``auction_type`` 2 for second
+    price, anything else first. ``key`` the request's (np.uint64).
+
+    Writes ``out_money[4, N]``: price (0: no bid), value, v_eff, explored (0/1); ``out_rates[3, N]``: win rate,
+    score (expected surplus in nanos), propensity of exactly this price.
+
+    A price is never under the floor or the line item's minimum, never over v_eff, the resolved ceiling or the line item's
+    maximum. Second price: v_eff. A click rate outside [0, 1] gives no bid.
+    """
+    table = tables[segment]
+    factor, rate, span = segment_values[segment, 0], segment_values[segment, 1], segment_values[segment, 2]
+    area_floor = _area_at(table, float(floor)) if auction_type == 2 else 0.0
+    draws = np.uint64(key ^ mix64_kernel(np.uint64(_EXPLORE_SALT)))
+    bids = 0
+    for j in range(n):
+        item = li[j]
+        out_money[0, j] = 0
+        out_money[1, j] = 0
+        out_money[2, j] = 0
+        out_money[3, j] = 0
+        out_rates[0, j] = 0.0
+        out_rates[1, j] = 0.0
+        out_rates[2, j] = 1.0
+        if not (ctr[j] >= 0.0 and ctr[j] <= 1.0):
+            continue
+        value = values[item, 0] + min(ctr[j] * factor, 1.0) * values[item, 1]
+        if not (value > 0.0 and value < VALUE_NANOS_MAX):
+            continue
+        paced = value * values[item, 2]
+        out_money[1, j] = int(value)
+        out_money[2, j] = int(paced)
+        low = max(floor, money[item, 1], 1)
+        high = min(int(paced), ceilings[money[item, 0]], money[item, 2])
+        if low > high:
+            continue
+        wished = paced if auction_type == 2 else _shade_at(table, paced)
+        wished = min(max(wished, float(low)), float(high))
+        base = _clip(wished, low, high)
+        chosen = base
+        propensity = 1.0
+        if rate > 0.0:
+            u = uniform_kernel(draws, np.uint64(item))
+            level = 0
+            if u < rate:
+                level = min(int(u / rate * EXPLORE_LEVELS), EXPLORE_LEVELS - 1)
+                chosen = _clip(wished * (1.0 + span * ((2 * level + 1) / EXPLORE_LEVELS - 1.0)), low, high)
+                out_money[3, j] = 1
+            same = 0
+            for k in range(EXPLORE_LEVELS):
+                other = _clip(wished * (1.0 + span * ((2 * k + 1) / EXPLORE_LEVELS - 1.0)), low, high)
+                if other == chosen:
+                    same += 1
+            propensity = rate / EXPLORE_LEVELS * same
+            if chosen == base:
+                propensity += 1.0 - rate
+        b = float(chosen)
+        win_rate = _rate_at(table, b)
+        score = (paced - b) * win_rate
+        if auction_type == 2:
+            score += _area_at(table, b) - area_floor
+        out_money[0, j] = chosen
+        out_rates[0, j] = win_rate
+        out_rates[1, j] = score
+        out_rates[2, j] = propensity
+        bids += 1
+    return bids
+
+
+# ---- the same in plain Python, for whoever asks why
+
+
+class PriceSteps(Struct, frozen=True, kw_only=True):
+    """How one price came about; nanos of the account currency per impression."""
+
+    curve: str  # whose win curve, "" for the stated default
+    value: float  # expected value of the impression
+    multiplier: float  # lambda
+    paced: float  # v_eff
+    shaded: float  # the bid that maximises expected surplus (second price: v_eff)
+    low: int  # max of floor, minimum, 1
+    high: int  # min of v_eff, resolved ceiling, maximum
+    clip: str  # "" | "raised to the floor" | "raised to the minimum" | "held at ..." | why there is no bid
+    explored: bool
+    price: int  # 0: no bid
+    win_rate: float
+    score: float
+    propensity: float
+
+
+def explain_price(
+    compiled: CompiledBidding,
+    item: int,
+    ctr: float,
+    *,
+    ceiling: int,
+    segment: int,
+    auction_type: int,
+    floor: int,
+    key: int,
+) -> PriceSteps:
+    """What :func:`price` does for one line item; equal to it in every number it writes."""
+    table = compiled.tables[segment]
+    factor, rate, span = (float(x) for x in compiled.segment_values[segment])
+    base_value, per_click, pace = (float(x) for x in compiled.values[item])
+    minimum, maximum = int(compiled.money[item, 1]), int(compiled.money[item, 2])
+    steps: dict[str, Any] = {
+        "curve": compiled.sources[segment],
+        "value": 0.0,
+        "multiplier": 1.0 / pace,
+        "paced": 0.0,
+        "shaded": 0.0,
+        "low": max(floor, minimum, 1),
+        "high": 0,
+        "clip": "",
+        "explored": False,
+        "price": 0,
+        "win_rate": 0.0,
+        "score": 0.0,
+        "propensity": 1.0,
+    }
+    if not 0.0 <= ctr <= 1.0:
+        return PriceSteps(**{**steps, "clip": "no bid: the click rate is not in [0, 1]"})
+    value = base_value + min(ctr * factor, 1.0) * per_click
+    if not 0.0 < value < VALUE_NANOS_MAX:
+        return PriceSteps(**{**steps, "clip": "no bid: worth nothing, or beyond belief"})
+    paced = value * pace
+    low, high = max(floor, minimum, 1), min(int(paced), ceiling, maximum)
+    steps |= {"value": value, "paced": paced, "high": high}
+    if low > high:
+        bound = "the floor" if low == floor else "the minimum"
+        return PriceSteps(**{**steps, "clip": f"no bid: {bound} is above what it may pay"})
+    shaded = paced if auction_type == 2 else _python(_shade_at)(table, paced)
+    wished = min(max(shaded, float(low)), float(high))
+    base = min(max(int(wished), low), high)
+    levels = [
+        min(max(int(wished * (1.0 + span * ((2 * k + 1) / EXPLORE_LEVELS - 1.0))), low), high)
+        for k in range(EXPLORE_LEVELS)
+    ]
+    chosen, propensity = base, 1.0
+    if rate > 0.0:
+        u = uniform(key ^ mix64(_EXPLORE_SALT), item)
+        if u < rate:
+            chosen = levels[min(int(u / rate * EXPLORE_LEVELS), EXPLORE_LEVELS - 1)]
+            steps["explored"] = True
+        propensity = rate / EXPLORE_LEVELS * levels.count(chosen)
+        if chosen == base:
+            propensity += 1.0 - rate
+    win_rate = _python(_rate_at)(table, float(chosen))
+    score = (paced - float(chosen)) * win_rate
+    if auction_type == 2:
+        score += _python(_area_at)(table, float(chosen)) - _python(_area_at)(table, float(floor))
+    clip = ""
+    if shaded < low:
+        clip = "raised to the floor" if low == floor else "raised to the minimum"
+    elif shaded > high:
+        clip = (
+            f"held at the {'ceiling' if high == ceiling else 'maximum' if high == maximum else 'paced value'}"
+        )
+    return PriceSteps(
+        **{
+            **steps,
+            "shaded": float(shaded),
+            "clip": clip,
+            "price": chosen,
+            "win_rate": float(win_rate),
+            "score": float(score),
+            "propensity": propensity,
+        }
+    )
+
+
+def _python(kernel: Any) -> Any:
+    """The kernel's own Python source, run uncompiled."""
+    return kernel.py_func
