@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Final
 
 from counterpoint.catalog.build import Parts, Placed, tables
 from counterpoint.catalog.compile import is_secure, serves
 from counterpoint.catalog.fields import BUDGET_MICROS_MAX
+from counterpoint.catalog.lines import Path
 from counterpoint.catalog.model import Campaign, Creative, Goal, LineItem, Media
 from counterpoint.catalog.schema import TABLES, Problem, did_you_mean
+
+# kind -> key, nested keys as a path -> kind it names
+REFERENCES: Final[Mapping[str, Mapping[tuple[str, ...], str]]] = {
+    "pool": {("advertiser",): "advertiser"},
+    "campaign": {("advertiser",): "advertiser", ("pool",): "pool"},
+    "creative": {("advertiser",): "advertiser"},
+    "line_item": {
+        ("campaign",): "campaign",
+        ("creatives",): "creative",
+        ("targeting", "exchanges"): "exchange",
+    },
+}
 
 
 class _Check:
@@ -46,24 +59,34 @@ class _Check:
             Problem((kind, at, key) if key else (kind, at), f"{key}: {text}" if key else text)
         )
 
-    def refers(self, kind: str, at: int, key: str, target: str, name: str) -> bool:
-        if name in self.ids[target]:
-            return True
-        self.wrong(kind, at, key, f'there is no {target} "{name}"; {did_you_mean(name, self.ids[target])}')
-        return False
+    def references(self, raw: Mapping[str, Any]) -> None:
+        """Over the raw tables, so that a table with another mistake has its references checked too."""
+        for kind, keys in REFERENCES.items():
+            for at, table in enumerate(tables(raw, kind)):
+                for path, target in keys.items():
+                    found: Any = table
+                    for key in path:
+                        found = found.get(key) if isinstance(found, dict) else None
+                    if isinstance(found, str):
+                        self._refers((kind, at, *path), path, target, found)
+                    elif isinstance(found, list):
+                        for n, name in enumerate(found):
+                            if isinstance(name, str):
+                                self._refers((kind, at, *path, n), path, target, name)
+
+    def _refers(self, at: Path, path: tuple[str, ...], target: str, name: str) -> None:
+        known = self.ids[target]
+        if name not in known:
+            text = f'{".".join(path)}: there is no {target} "{name}"; {did_you_mean(name, known)}'
+            self.problems.append(Problem(at, text))
 
     # -- money and people -------------------------------------------------------------------------------------
-
-    def advertisers(self) -> None:
-        for placed in self.parts.pools:
-            self.refers("pool", placed.at, "advertiser", "advertiser", placed.it.advertiser_id)
 
     def campaigns(self) -> None:
         owner_of_pool = {p.it.id: p.it.advertiser_id for p in self.parts.pools}
         tokens = {p.it.id: p.it.conversion_token for p in self.parts.advertisers}
         for placed in self.parts.campaigns:
             at, it = placed.at, placed.it
-            self.refers("campaign", at, "advertiser", "advertiser", it.advertiser_id)
             if it.ends_at_ns is not None and it.ends_at_ns <= it.starts_at_ns:
                 self.wrong("campaign", at, "ends_at", "is not after starts_at; swap or mend them")
             if it.reach_weight_ppm + it.cost_weight_ppm == 0:
@@ -90,15 +113,12 @@ class _Check:
                             "has a meaning only inside a pool; name a pool or leave it out",
                         )
                 continue
-            if self.refers("campaign", at, "pool", "pool", it.pool_id):
-                owner = owner_of_pool.get(it.pool_id, it.advertiser_id)
-                if owner != it.advertiser_id:
-                    self.wrong(
-                        "campaign",
-                        at,
-                        "pool",
-                        f'"{it.pool_id}" belongs to advertiser "{owner}"; money never moves between advertisers',
-                    )
+            owner = owner_of_pool.get(it.pool_id, it.advertiser_id)
+            if owner != it.advertiser_id:
+                text = (
+                    f'"{it.pool_id}" belongs to advertiser "{owner}"; money never moves between advertisers'
+                )
+                self.wrong("campaign", at, "pool", text)
             if it.budget_min_micros > it.daily_budget_micros:
                 self.wrong("campaign", at, "budget_min", "is above daily_budget; lower it")
             if it.budget_max_micros is not None and it.budget_max_micros < it.daily_budget_micros:
@@ -160,7 +180,6 @@ class _Check:
     def line_items(self) -> None:
         for placed in self.parts.line_items:
             at, it = placed.at, placed.it
-            self.refers("line_item", at, "campaign", "campaign", it.campaign_id)
             campaign = self.campaign.get(it.campaign_id)
             if campaign is not None:
                 self._prices(at, it, campaign)
@@ -197,9 +216,6 @@ class _Check:
             self.wrong("line_item", at, "creatives", f'names "{twice}" twice; keep one')
         usable = True
         for name in it.creative_ids:
-            if not self.refers("line_item", at, "creatives", "creative", name):
-                usable = False
-                continue
             creative = self.creative.get(name)
             if creative is None:
                 usable = False
@@ -216,14 +232,6 @@ class _Check:
 
     def _targeting(self, at: int, it: LineItem) -> None:
         target = it.targeting
-        for name in target.exchanges:
-            if name not in self.ids["exchange"]:
-                self.problems.append(
-                    Problem(
-                        ("line_item", at, "targeting", "exchanges"),
-                        f'targeting.exchanges: there is no exchange "{name}"; {did_you_mean(name, self.ids["exchange"])}',
-                    )
-                )
         for key, wanted, blocked in (
             ("domains", target.domains, target.domains_blocked),
             ("categories", target.categories, target.categories_blocked),
@@ -238,7 +246,6 @@ class _Check:
     def creatives(self) -> None:
         for placed in self.parts.creatives:
             at, it = placed.at, placed.it
-            self.refers("creative", at, "advertiser", "advertiser", it.advertiser_id)
             self._only(at, it)
             if it.media is Media.BANNER:
                 self._banner(at, it)
@@ -348,7 +355,7 @@ class _Check:
 def check(parts: Parts, raw: Mapping[str, Any], problems: list[Problem], warnings: list[Problem]) -> None:
     """Add every mistake to ``problems`` and every doubtful thing to ``warnings``."""
     each = _Check(parts, raw, problems, warnings)
-    each.advertisers()
+    each.references(raw)
     each.campaigns()
     each.pools()
     each.exchanges()
