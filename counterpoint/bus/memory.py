@@ -15,11 +15,10 @@ from msgspec.structs import replace
 
 from counterpoint.base.clock import Clock
 from counterpoint.base.errors import BusRefused, BusUnavailable
-from counterpoint.bus.batch import BATCH_BYTES_MAX, DUPLICATE_WINDOW_NS, batch_id_of
+from counterpoint.bus.batch import DUPLICATE_WINDOW_NS, batch_id_of, check_batch, open_batch, seal_batch
 from counterpoint.bus.bus import Delivery
 from counterpoint.bus.faults import Faults
-from counterpoint.bus.match import Filter, is_pattern, matches
-from counterpoint.events.codec import decode_batch, encode_batch
+from counterpoint.bus.match import Filter, matches
 from counterpoint.events.event import Event
 from counterpoint.events.subjects import STREAMS, stream_of
 
@@ -186,18 +185,13 @@ class MemoryBus:
 
     def publish_now(self, subject: str, events: Sequence[Event], *, batch_id: str | None = None) -> int:
         """:meth:`publish` without a coroutine. Under ``reorder`` faults later batches may still move this one."""
-        assert events, "a batch has at least one event"
-        assert not is_pattern(subject), f"publish to one subject, not to {subject!r}"
         self.require()
         stream = self._streams[stream_of(subject)]
-        batch = tuple(events)
-        unreadable = 0
+        batch, unreadable = tuple(events), 0
         if self._wire:
-            raw = encode_batch(batch)
-            if len(raw) > BATCH_BYTES_MAX:
-                raise BusRefused(f"a batch of {len(raw)} bytes is over the {BATCH_BYTES_MAX} the bus carries")
-            decoded, unreadable = decode_batch(raw)
-            batch = tuple(decoded)
+            batch, unreadable = open_batch(subject, seal_batch(subject, events))
+        else:
+            check_batch(subject, events)
         now_ns = self._clock.now_ns()
         batch_id = batch_id or batch_id_of(batch)
         known = self._known(stream, batch_id, now_ns)
@@ -232,7 +226,6 @@ class MemoryBus:
     def subscribe_now(
         self, stream: str, subjects: Sequence[str], *, after: int = 0, since_ns: int | None = None
     ) -> MemorySubscription:
-        self.require()
         if stream not in self._streams:
             raise BusRefused(f"there is no stream {stream!r}")
         source = self._streams[stream]

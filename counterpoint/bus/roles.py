@@ -22,7 +22,7 @@ from counterpoint.base.files import read_bytes, write_atomically
 from counterpoint.events import subjects
 from counterpoint.events.subjects import DECISIONS, FACTS, MONEY
 
-LATEST = "LATEST"  # the newest message of every decisions subject, however old
+LATEST = "LATEST"  # the newest message of every subject with a last value, however old
 TAIL = "tail"  # ``tail.<subject>``: headers of what was just stored, so that readers need not poll
 AGENTS = ("budget", "bidding", "creative", "feedback")
 ADMIN = "admin"  # makes streams; held by whoever starts the server, by no part
@@ -31,7 +31,7 @@ ADMIN = "admin"  # makes streams; held by whoever starts the server, by no part
 class Role(Struct, frozen=True):
     name: str
     publishes: tuple[str, ...]
-    reads: tuple[str, ...]  # streams
+    reads: tuple[str, ...]  # streams, by position and by subject; and nothing else of JetStream
     never: tuple[str, ...] = ()  # exceptions to ``publishes``
 
 
@@ -89,12 +89,6 @@ def roles(bidder_ids: Sequence[str] = ("b1",)) -> tuple[Role, ...]:
     return (*agents, ledger, bidder, recorder, console)
 
 
-def read_subjects(stream: str) -> tuple[str, ...]:
-    """The requests a reader of the stream makes: get by position or subject, and the stream's state. No more."""
-    names = (stream, LATEST) if stream == DECISIONS else (stream,)
-    return tuple(f"$JS.API.{what}.{name}" for name in names for what in ("DIRECT.GET", "STREAM.INFO"))
-
-
 def _account(role: Role) -> str:
     return role.name.upper().replace("-", "_")
 
@@ -107,7 +101,8 @@ def server_accounts(
     accounts: dict[str, dict[str, Any]] = {}
     for role in all_roles:
         account = _account(role)
-        services = [*role.publishes, *(s for stream in role.reads for s in read_subjects(stream))]
+        readable = (*role.reads, LATEST)
+        services = [*role.publishes, *(f"$JS.API.DIRECT.GET.{stream}" for stream in readable)]
         tails = [f"{TAIL}.{subjects.STREAMS[stream]}" for stream in role.reads]
         for kind, wanted in (("service", services), ("stream", tails)):
             for subject in wanted:

@@ -78,14 +78,14 @@ def stream_configs(limits: StreamLimits) -> list[dict[str, Any]]:
             **(lazily if limits.facts_async else {}),
         ),
         config(DECISIONS, limits.decisions_bytes, limits.decisions_age_s, discard="old", **ours(DECISIONS)),
-        # copied from DECISIONS by the server, so a loss is copied again
+        # copied from the others by the server, so a loss is copied again
         config(
             LATEST,
             limits.latest_bytes,
             0,
             discard="old",
             max_msgs_per_subject=1,
-            sources=[{"name": DECISIONS}],
+            sources=[{"name": DECISIONS}, {"name": MONEY, "filter_subject": "money.ledger.balance.*"}],
             **lazily,
         ),
     ]
