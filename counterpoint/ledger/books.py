@@ -1,0 +1,311 @@
+"""The ledger: the only writer of balances. Synchronous; one database transaction per call.
+
+Everything a call decides (settlement keys, journal, balances, outgoing events, bus position) is committed together
+or not at all, so a crash at any moment leaves a state from which the same deliveries lead to the same books.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+from msgspec import Struct
+from sqlalchemy import Row, func, insert, select, update
+from sqlalchemy.engine import Connection
+
+from counterpoint.bus.bus import Delivery
+from counterpoint.catalog.model import Catalog
+from counterpoint.events.event import Event
+from counterpoint.events.money import (
+    AllowanceRequested,
+    AllowanceReturned,
+    BidderStarted,
+    SettlementNoticed,
+)
+from counterpoint.ledger import grant, prune
+from counterpoint.ledger import split as pools
+from counterpoint.ledger.config import LedgerConfig
+from counterpoint.ledger.days import local_day
+from counterpoint.ledger.known import KnownCatalog
+from counterpoint.ledger.outbox import Outgoing, forget, load_unsent
+from counterpoint.ledger.rows import CLOSED, Account, Allowance
+from counterpoint.ledger.settle import settle
+from counterpoint.ledger.split import SplitApplied, SplitRefused
+from counterpoint.ledger.storage import account_of, allowance_of
+from counterpoint.ledger.tables import (
+    ACCOUNTS,
+    ALLOWANCES,
+    FINDINGS,
+    OUTBOX,
+    POSITIONS,
+    SETTLEMENTS,
+    open_engine,
+)
+from counterpoint.ledger.verify import Verification, verify
+from counterpoint.ledger.work import Work
+
+
+class Finding(Struct, frozen=True):
+    """Something a person must look at (excess held, unknown campaign, broken amount)."""
+
+    kind: str
+    ref: str
+    campaign_id: str
+    amount_nanos: int
+    note: str
+    at_ns: int
+
+
+class Ledger:
+    """Safe to open on one database from several processes: each call takes the writer's lock first.
+
+    ``now_ns`` is wall time, nanoseconds since the Unix epoch. An AssertionError means that money would have been
+    promised twice: nothing was committed, and the process must end.
+    """
+
+    def __init__(self, engine_url: str, catalog: Catalog, config: LedgerConfig | None = None) -> None:
+        self.config = config or LedgerConfig()
+        self.engine = open_engine(engine_url)
+        self._reader = self.engine.execution_options(reads=True)
+        self._catalog = KnownCatalog(catalog, self.config)
+        self._sent: list[int] = []
+        self._opened: set[tuple[str, str]] = set()
+        self._prune_at_ns = 0
+        self.counts: dict[str, int] = {}
+
+    # ---- changing
+
+    def apply(self, deliveries: Sequence[Delivery], now_ns: int) -> list[Outgoing]:
+        """Book a batch of deliveries in one transaction and return what to publish now that it is committed.
+
+        What is not after the stored position is passed over. A sequence that starts again below it with a later
+        stream time is a stream that was made anew: its events count, and their keys drop what is booked already.
+        """
+
+        def book(work: Work) -> None:
+            notices = [e for d in deliveries for e in d.events if isinstance(e, SettlementNoticed)]
+            work.load_settlement_keys([e.bid_id for e in notices])
+            work.load_allowances(e.allowance_id for e in notices)
+            positions = _Positions(work.connection)
+            for delivery in deliveries:
+                if positions.advance(delivery):
+                    self._book_delivery(work, delivery)
+                else:
+                    work.count("deliveries_repeated")
+            positions.write()
+
+        return self._write(book, now_ns)
+
+    def tick(self, now_ns: int) -> list[Outgoing]:
+        """Time has passed: close allowances, open the accounts of a new local day, drop keys past their keeping.
+        Cheap when nothing is due. Call every second or so, until it returns nothing when catching up."""
+        unopened = self._unopened(now_ns)
+        with self._reader.connect() as connection:
+            due = connection.execute(
+                select(ALLOWANCES.c.allowance_id)
+                .where(ALLOWANCES.c.state != CLOSED, ALLOWANCES.c.closes_at_ns <= now_ns)
+                .limit(1)
+            ).first()
+        prunes = now_ns >= self._prune_at_ns
+        if not unopened and due is None and not prunes:
+            return []
+
+        def pass_time(work: Work) -> None:
+            grant.close_due(work)
+            for campaign_id, day in unopened:
+                work.account(campaign_id, day)
+            if prunes:
+                prune.prune(work)
+
+        outgoing = self._write(pass_time, now_ns)
+        self._opened.update(unopened)
+        if prunes:
+            self._prune_at_ns = now_ns + prune.INTERVAL_NS
+        return outgoing
+
+    def set_catalog(self, catalog: Catalog, now_ns: int) -> list[Outgoing]:
+        """New budgets from now on, for today's accounts too: a raise at once, a cut as far as money is free and the
+        rest as allowances return. Moves inside pools stay for their day. Also call once after opening."""
+        self._catalog = KnownCatalog(catalog, self.config)
+        self._opened.clear()
+
+        def retarget(work: Work) -> None:
+            for campaign in work.catalog.campaigns.values():
+                account = work.account(campaign.id, work.day_of(campaign, now_ns))
+                target = work.catalog.budget_nanos(campaign) + account.moved
+                if target == account.target and not account.suspense:
+                    continue
+                known_now, account.suspense = account.suspense, False
+                account.target = target
+                work.change(account)
+                work.follow_target(account)
+                work.freed(account)  # its budget pays first what was held in suspense
+                if known_now:
+                    account.stopped, account.stop_reason = False, ""
+                    if account.overspend > 0:
+                        work.stop(account, "overspend: booked before the campaign was in the catalog")
+
+        outgoing = self._write(retarget, now_ns)
+        self._opened.update((c.id, local_day(now_ns, c.utc_offset_minutes)) for c in catalog.campaigns)
+        return outgoing
+
+    def apply_split(
+        self, pool_id: str, epoch: int, shares_ppm: Mapping[str, int], now_ns: int, reason: str = ""
+    ) -> tuple[SplitApplied | SplitRefused, list[Outgoing]]:
+        """Move money inside one pool (see :mod:`counterpoint.ledger.split`)."""
+        result: list[SplitApplied | SplitRefused] = []
+        outgoing = self._write(
+            lambda work: result.append(pools.apply_split(work, pool_id, epoch, shares_ppm, reason)), now_ns
+        )
+        return result[0], outgoing
+
+    # ---- the outbox
+
+    def unsent(self, limit: int = 1_000) -> list[Outgoing]:
+        """What was committed and not confirmed, oldest first: publish it after a start."""
+        with self._reader.connect() as connection:
+            confirmed = set(self._sent)
+            return [o for o in load_unsent(connection, limit) if o.sequence not in confirmed]
+
+    def mark_sent(self, outgoing: Iterable[Outgoing]) -> None:
+        """The bus has it. Forgotten with the next transaction: until then a crash publishes it again."""
+        self._sent.extend(o.sequence for o in outgoing)
+
+    def forget_sent(self) -> None:
+        """Forget what was sent now, without waiting for the next transaction."""
+        if self._sent:
+            with self.engine.begin() as connection:
+                forget(connection, self._sent)
+            self._sent.clear()
+
+    # ---- reading
+
+    def position(self, stream: str) -> int:
+        """The sequence up to which the stream is in the books; 0: nothing yet."""
+        with self._reader.connect() as connection:
+            return (
+                connection.execute(select(POSITIONS.c.sequence).where(POSITIONS.c.stream == stream)).scalar()
+                or 0
+            )
+
+    def accounts(self, day: str | None = None) -> list[Account]:
+        with self._reader.connect() as connection:
+            query = select(ACCOUNTS).order_by(ACCOUNTS.c.campaign_id, ACCOUNTS.c.day)
+            return [
+                account_of(r)
+                for r in connection.execute(query if day is None else query.where(ACCOUNTS.c.day == day))
+            ]
+
+    def account(self, campaign_id: str, day: str) -> Account | None:
+        with self._reader.connect() as connection:
+            row = connection.execute(
+                select(ACCOUNTS).where(ACCOUNTS.c.campaign_id == campaign_id, ACCOUNTS.c.day == day)
+            ).one_or_none()
+            return account_of(row) if row is not None else None
+
+    def allowances(self) -> list[Allowance]:
+        with self._reader.connect() as connection:
+            return [
+                allowance_of(r)
+                for r in connection.execute(select(ALLOWANCES).order_by(ALLOWANCES.c.allowance_id))
+            ]
+
+    def findings(self) -> list[Finding]:
+        with self._reader.connect() as connection:
+            rows = connection.execute(select(FINDINGS).order_by(FINDINGS.c.id))
+            return [Finding(r.kind, r.ref, r.campaign_id, r.amount_nanos, r.note, r.at_ns) for r in rows]
+
+    def settlement(self, bid_id: str) -> Row[tuple[object, ...]] | None:
+        """The stored settlement of one bid."""
+        with self._reader.connect() as connection:
+            return connection.execute(select(SETTLEMENTS).where(SETTLEMENTS.c.bid_id == bid_id)).one_or_none()
+
+    def outbox_size(self) -> int:
+        with self._reader.connect() as connection:
+            return int(connection.execute(select(func.count()).select_from(OUTBOX)).scalar_one())
+
+    def verify(self) -> Verification:
+        """Recompute every balance from the journal."""
+        with self._reader.connect() as connection, connection.begin():
+            return verify(connection)
+
+    def close(self) -> None:
+        self.engine.dispose()
+
+    # ---- inside
+
+    def _write(self, change: Callable[[Work], object], now_ns: int) -> list[Outgoing]:
+        with self._transaction(now_ns) as (connection, work):
+            change(work)
+            outgoing = work.flush()
+            forget(connection, self._sent)
+        self._sent.clear()
+        for what, number in work.counts.items():
+            self.counts[what] = self.counts.get(what, 0) + number
+        return outgoing
+
+    @contextmanager
+    def _transaction(self, now_ns: int) -> Iterator[tuple[Connection, Work]]:
+        with self.engine.begin() as connection:
+            yield connection, Work(connection, self._catalog, self.config, now_ns)
+
+    def _unopened(self, now_ns: int) -> list[tuple[str, str]]:
+        today = ((c.id, local_day(now_ns, c.utc_offset_minutes)) for c in self._catalog.campaigns.values())
+        return [key for key in today if key not in self._opened]
+
+    def _book_delivery(self, work: Work, delivery: Delivery) -> None:
+        for event in delivery.events:
+            self._book_event(work, event)
+        if delivery.unreadable:
+            # Not lost: it stays on the stream at this position, for a version that can read it.
+            work.find(
+                "unreadable",
+                f"{delivery.stream} {delivery.sequence}",
+                "",
+                0,
+                f"{delivery.unreadable} events on {delivery.subject}",
+            )
+
+    def _book_event(self, work: Work, event: Event) -> None:
+        if isinstance(event, SettlementNoticed):
+            settle(work, event)
+        elif isinstance(event, AllowanceRequested):
+            grant.request(work, event)
+        elif isinstance(event, AllowanceReturned):
+            grant.returned(work, event)
+        elif isinstance(event, BidderStarted):
+            grant.bidder_started(work, event)
+        else:
+            work.count("events_not_ours")
+
+
+class _Positions:
+    """How far each stream is in the books, read and written once per transaction."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._at: dict[str, tuple[int, int]] = {
+            row.stream: (row.sequence, row.stored_at_ns) for row in connection.execute(select(POSITIONS))
+        }
+        self._stored = set(self._at)
+        self._moved: set[str] = set()
+
+    def advance(self, delivery: Delivery) -> bool:
+        """Move to this delivery; False when it is in the books already."""
+        at = self._at.get(delivery.stream)
+        if at is not None and delivery.sequence <= at[0] and delivery.stored_at_ns <= at[1]:
+            return False
+        self._at[delivery.stream] = (delivery.sequence, delivery.stored_at_ns)
+        self._moved.add(delivery.stream)
+        return True
+
+    def write(self) -> None:
+        for stream in self._moved:
+            sequence, stored_at_ns = self._at[stream]
+            values = {"sequence": sequence, "stored_at_ns": stored_at_ns}
+            if stream in self._stored:
+                self._connection.execute(
+                    update(POSITIONS).where(POSITIONS.c.stream == stream).values(**values)
+                )
+            else:
+                self._connection.execute(insert(POSITIONS).values(stream=stream, **values))
