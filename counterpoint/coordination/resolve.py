@@ -240,7 +240,8 @@ def _verdict(
 ) -> tuple[str, tuple[str, ...]]:
     """The winner is whose bound binds, else whose wish fared best (then the heavier, then the first by name); a
     loser is anyone who did not get exactly what they asked for."""
-    binding = box.high_by if value == box.high else box.low_by if value == box.low else ""
+    touching = [by for edge, by in ((box.high, box.high_by), (box.low, box.low_by)) if by and value == edge]
+    binding = min(touching, key=lambda by: (level(author_kind(by)), by), default="")
     if weighed:
         zone = zone_of(wishes)
         best = min(weighed, key=lambda w: (-utility(value, w[0], zone), -w[1], w[2].author))
