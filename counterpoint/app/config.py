@@ -131,8 +131,14 @@ class Settings(Struct, frozen=True):
         return self.config.ledger.url or f"sqlite:///{self.data.root / 'ledger.db'}"
 
     @property
+    def local_url(self) -> str:
+        """How parts of this machine reach the bidder."""
+        host = "127.0.0.1" if self.config.bidder.host in ("0.0.0.0", "::") else self.config.bidder.host
+        return f"http://{host}:{self.config.bidder.port}"
+
+    @property
     def public_url(self) -> str:
-        return self.config.bidder.public_url or f"http://{self.config.bidder.host}:{self.config.bidder.port}"
+        return self.config.bidder.public_url or self.local_url
 
 
 def load_settings(path: Path) -> Settings:

@@ -95,7 +95,7 @@ class LiveView:
         table.add_column("policy", justify="right")
         table.add_column("last decision, and why", ratio=1)
         for name in PARTS:
-            part, beat = self.parts.get(name), self.watch.beats.get(name)
+            part, beat = self._part(name), self.watch.beats.get(name)
             table.add_row(
                 name,
                 self.state_of(name),
@@ -106,8 +106,11 @@ class LiveView:
             )
         return Panel(table, title="who is alive", title_align="left")
 
+    def _part(self, name: str) -> Part | None:
+        return self.parts.get(f"agent-{name}" if name in AGENTS else name)
+
     def state_of(self, name: str) -> str:
-        part, beat = self.parts.get(name), self.watch.beats.get(name)
+        part, beat = self._part(name), self.watch.beats.get(name)
         if part is not None and part.pid is None:
             return f"[red bold]{part.state}[/]" if part.state != "stopped" else "[dim]stopped[/]"
         if beat is None:

@@ -96,6 +96,7 @@ class Supervisor:
         self.on_change = on_change
         self.parts: dict[str, Part] = {}
         self._stopping = asyncio.Event()
+        self._retired: set[str] = set()
 
     async def keep(self, part: Part) -> None:
         """Run one part until :meth:`stop_all`; start it again whenever it ends."""
@@ -106,7 +107,7 @@ class Supervisor:
         while not self._stopping.is_set():
             assert part.process is not None
             part.last_exit = await part.process.wait()
-            if self._stopping.is_set():
+            if self._stopping.is_set() or part.name in self._retired:
                 break
             part.state = "restarting"
             self.on_change(part, "ended")
@@ -119,6 +120,11 @@ class Supervisor:
             part.restarts += 1
             await part.start(self.clock)
             self.on_change(part, "restarted")
+
+    async def retire(self, name: str) -> None:
+        """Stop one part and leave it stopped."""
+        self._retired.add(name)
+        await self.parts[name].stop()
 
     async def stop_all(self, order: Sequence[str]) -> None:
         """Stop in this order (then whatever is left): traffic first, the bus last, so that what is known is written."""

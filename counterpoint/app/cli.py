@@ -1,0 +1,268 @@
+"""``counterpoint``: the command line."""
+
+from __future__ import annotations
+
+import asyncio
+import getpass
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from counterpoint.app.config import Settings, load_settings
+from counterpoint.base.errors import ConfigError, CounterpointError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    help="A self-hosted, multi-agent ad delivery platform. Start with: counterpoint up --demo",
+)
+replay_app = typer.Typer(no_args_is_help=True, help="Post recorded requests to a bidder.")
+catalog_app = typer.Typer(no_args_is_help=True, help="Check and load catalogs.")
+keys_app = typer.Typer(no_args_is_help=True, help="The HMAC keys of notice and tracking URLs.")
+bench_app = typer.Typer(no_args_is_help=True, help="Benchmarks; figures and commands: docs/benchmarks.md.")
+part_app = typer.Typer(
+    no_args_is_help=True, help="Run one part by itself; the supervisor does this.", hidden=True
+)
+for name, sub in (
+    ("replay", replay_app),
+    ("catalog", catalog_app),
+    ("keys", keys_app),
+    ("bench", bench_app),
+    ("part", part_app),
+):
+    app.add_typer(sub, name=name)
+
+console = Console(stderr=True)
+
+ConfigOption = Annotated[
+    Path | None, typer.Option("--config", help="Configuration file (TOML). Left out: the demo's, in ./var.")
+]
+PartConfig = Annotated[Path, typer.Option("--config")]
+JsonOption = Annotated[Path | None, typer.Option("--json", help="Write the result as JSON to this file.")]
+
+
+def demo_config() -> Path:
+    """The demo's configuration in ./var, written on first use."""
+    from counterpoint.app.demo import write_demo_config
+
+    return write_demo_config(Path.cwd())
+
+
+def _settings(config: Path | None) -> tuple[Settings, Path]:
+    path = (config or demo_config()).resolve()
+    return load_settings(path), path
+
+
+def _write_json(path: Path | None, value: object) -> None:
+    if path is not None:
+        path.write_bytes(msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n")
+
+
+# ---- running
+
+
+@app.command()
+def up(
+    demo: Annotated[
+        bool, typer.Option("--demo", help="Play an exchange against it, with the demo catalog.")
+    ] = False,
+    config: ConfigOption = None,
+    seconds: Annotated[float | None, typer.Option(min=1, help="Stop by itself after this long.")] = None,
+    json: JsonOption = None,
+    rate: Annotated[float | None, typer.Option(min=0.1, max=20_000, help="Demo requests per second.")] = None,
+    plain: Annotated[bool, typer.Option("--plain", help="Lines instead of the live view.")] = False,
+) -> None:
+    """Start everything: bus, ledger, agents, recorder, bidder; with --demo also an exchange with traffic."""
+    from counterpoint.app.up import run_up
+
+    if not demo and config is None:
+        raise ConfigError("say what to run: 'counterpoint up --demo', or 'counterpoint up --config FILE'")
+    settings, path = _settings(config)
+    plain = plain or not sys.stdout.isatty()
+    code = asyncio.run(
+        run_up(settings, path, demo=demo, seconds=seconds, json_out=json, rate=rate, plain=plain)
+    )
+    raise typer.Exit(code)
+
+
+@app.command()
+def stop(
+    target: Annotated[
+        str, typer.Argument(help="A campaign id, an agent (budget, bidding, creative, feedback), or all.")
+    ],
+    reason: Annotated[str, typer.Option(help="Kept with the stop, shown to everybody.")] = "",
+    config: ConfigOption = None,
+) -> None:
+    """Stop a campaign, an agent or everything: within a second, with the bus down too."""
+    _switch(target, True, reason, config)
+
+
+@app.command()
+def resume(target: str, reason: str = "", config: ConfigOption = None) -> None:
+    """Take a stop back."""
+    _switch(target, False, reason, config)
+
+
+def _switch(target: str, stopped: bool, reason: str, config: Path | None) -> None:
+    from counterpoint.app.switch import switch
+
+    settings, _ = _settings(config)
+    for line in asyncio.run(switch(settings, target, stopped, getpass.getuser(), reason)):
+        console.print(line, highlight=False)
+
+
+@app.command()
+def explain(
+    bid_id: str,
+    config: ConfigOption = None,
+    json: JsonOption = None,
+) -> None:
+    """Tell the story of a bid by running the same pure function again on the archived View."""
+    from counterpoint.app.story import tell
+
+    settings, _ = _settings(config)
+    story = tell(settings, bid_id)
+    _write_json(json, story)
+    Console().print(story.text(), highlight=False)
+    raise typer.Exit(0 if story.agrees else 1)
+
+
+# ---- replay
+
+
+@replay_app.command("openrtb")
+def replay_openrtb(
+    files: Annotated[
+        list[Path], typer.Argument(help="JSON lines: a request, or a record with its request in 'body'.")
+    ],
+    url: Annotated[
+        str | None, typer.Option(help="A running bidder; left out: one is started for the replay.")
+    ] = None,
+    exchange: Annotated[str, typer.Option(help="Exchange id to post as.")] = "corpus",
+    catalog: Annotated[Path | None, typer.Option(help="Catalog for the bidder that is started.")] = None,
+    json: JsonOption = None,
+) -> None:
+    """Post real requests to a bidder; print status, bids, no-bids by reason, invalid answers, latency."""
+    from counterpoint.app.replay import replay_files, show
+
+    missing = [str(file) for file in files if not file.is_file()]
+    if missing:
+        raise ConfigError(f"no such file: {', '.join(missing)}")
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console) as progress:
+        report = asyncio.run(replay_files(files, url, exchange, catalog, progress))
+    _write_json(json, report)
+    Console().print(show(report))
+    raise typer.Exit(1 if report.invalid or report.unreachable else 0)
+
+
+# ---- catalog
+
+
+@catalog_app.command("check")
+def catalog_check(file: Path) -> None:
+    """Name every mistake with its line and its cure."""
+    from counterpoint.catalog.load import check_catalog
+
+    loaded = check_catalog(file)
+    for warning in loaded.warnings:
+        console.print(f"warning: {warning}", highlight=False)
+    catalog = loaded.catalog
+    console.print(
+        f"{file}: fine. {len(catalog.campaigns)} campaigns, {len(catalog.line_items)} line items, "
+        f"{len(catalog.creatives)} creatives, {len(catalog.exchanges)} exchanges",
+        highlight=False,
+    )
+
+
+@catalog_app.command("load")
+def catalog_load(file: Path, config: ConfigOption = None) -> None:
+    """Check a catalog and put it in place; running parts take it up without a restart."""
+    from counterpoint.app.switch import load_into
+
+    settings, _ = _settings(config)
+    for line in asyncio.run(load_into(settings, file)):
+        console.print(line, highlight=False)
+
+
+# ---- keys
+
+
+@keys_app.command("new")
+def keys_new(config: ConfigOption = None) -> None:
+    """Make the first key. Refuses where there is one."""
+    from counterpoint.bidder.keys import new_keys
+
+    settings, _ = _settings(config)
+    ring = new_keys(settings.data.make().hmac_keys)
+    console.print(f"key {ring.signs} signs from now on: {settings.data.hmac_keys}", highlight=False)
+
+
+@keys_app.command("rotate")
+def keys_rotate(config: ConfigOption = None) -> None:
+    """Make another key that signs; the older ones stay accepted. The bidder takes it at its next start."""
+    from counterpoint.bidder.keys import rotate
+
+    settings, _ = _settings(config)
+    ring = rotate(settings.data.hmac_keys)
+    accepted = ", ".join(str(number) for number in sorted(ring.keys))
+    console.print(
+        f"key {ring.signs} signs from the bidder's next start; accepted: {accepted}", highlight=False
+    )
+
+
+# ---- parts
+
+
+@part_app.command("ledger")
+def part_ledger(config: PartConfig) -> None:
+    from counterpoint.app import money_part, parts
+
+    parts.run(partial(money_part.ledger, load_settings(config)))
+
+
+@part_app.command("agent")
+def part_agent(name: str, config: PartConfig) -> None:
+    from counterpoint.app import parts
+
+    parts.run(partial(parts.agent, load_settings(config), name))
+
+
+@part_app.command("recorder")
+def part_recorder(config: PartConfig) -> None:
+    from counterpoint.app import parts
+
+    parts.run(partial(parts.recorder, load_settings(config)))
+
+
+@part_app.command("bidder")
+def part_bidder(config: PartConfig) -> None:
+    from counterpoint.app import bidder_part, parts
+
+    parts.run(partial(bidder_part.bidder, load_settings(config)))
+
+
+@part_app.command("exchange")
+def part_exchange(config: PartConfig, rate: float = 250.0, seed: int = 1) -> None:
+    from counterpoint.app import parts
+
+    parts.run(partial(parts.exchange, load_settings(config), rate, seed))
+
+
+def main() -> None:
+    """The command line; what the world did wrong is one line on stderr, not a traceback."""
+    try:
+        app()
+    except CounterpointError as error:
+        console.print(f"[red]error:[/] {error}", highlight=False)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()
