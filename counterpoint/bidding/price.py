@@ -19,9 +19,8 @@ from counterpoint.base.rng import mix64, mix64_kernel, uniform, uniform_kernel
 EXPLORE_LEVELS = 8  # price multipliers spread evenly over (1 - span, 1 + span), none of them 1
 KNOTS_MAX = 64
 GRID_POINTS = 256
-GRID: NDArray[np.float64] = np.geomspace(
-    1e3, float(PRICE_MICROS_MAX), GRID_POINTS
-)  # 0.001 .. 10,000 units CPM
+# 0.001 .. 10,000 units CPM, whole nanos so that every machine has the same
+GRID: NDArray[np.float64] = np.round(np.geomspace(1e3, float(PRICE_MICROS_MAX), GRID_POINTS))
 SMOOTH_JUMP = 1.2  # neighbouring shaded prices further apart than this are alternatives, not interpolated
 VALUE_NANOS_MAX = 1e13
 _EXPLORE_SALT = 0x6269_6464_696E_6700  # keeps our draws apart from the creative's on the same request key

@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from counterpoint.base.money import PRICE_MICROS_MAX
-from counterpoint.bidding.policy import KNOTS_MAX, WinCurve, lineage
+from counterpoint.bidding.policy import WinCurve, lineage
+from counterpoint.bidding.price import KNOTS_MAX
 
 FloatArray = NDArray[np.float64]
 

@@ -1,0 +1,494 @@
+"""The bidding learner: hears auctions, spend and outcomes; publishes a :class:`BiddingPolicy` and wishes about ceilings.
+
+Consumes BidPlaced, AuctionWon, AuctionLost, ImpressionSeen, ClickSeen, ConversionAttributed, TrafficCounted; SpendBooked,
+BalanceReported, BudgetMoved; PolicyPublished of the Budget agent (its spend plan), Resolution, StopChanged.
+Publishes PolicyPublished (about every second when something changed) and Proposal (``campaign/{id}/bid_ceiling``).
+
+Which arms teach what. Whether a price won is the same fact whoever set the price: all arms teach the win curve.
+Clicks against predicted clicks: only arms where the creative policy predicted. Pacing and cost: only arms where this
+agent priced; ``governed_share`` of each budget is theirs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import date
+from typing import Any
+
+import msgspec
+
+from counterpoint.base.clock import NS_PER_MS, NS_PER_S
+from counterpoint.base.ids import digest
+from counterpoint.base.money import NANOS_PER_MICRO
+from counterpoint.base.seen import SeenIds
+from counterpoint.bidding import pacing
+from counterpoint.bidding.cost_watch import Cost, judge
+from counterpoint.bidding.pacing import EVEN_PPM, PPM, Pace
+from counterpoint.bidding.policy import AGENT, BiddingPolicy, encode
+from counterpoint.bidding.rates import Rates
+from counterpoint.bidding.state import BiddingConfig, Money, OpenBid, Snapshot, SpendPlans, State
+from counterpoint.bidding.win_curve import WinCurves
+from counterpoint.catalog.model import Campaign, Catalog, Goal, LineItem
+from counterpoint.coordination.clock import HybridClock
+from counterpoint.coordination.targets import bid_ceiling
+from counterpoint.events import subjects
+from counterpoint.events.agent import Decision
+from counterpoint.events.decisions import PolicyPublished, Proposal, Resolution, StopChanged
+from counterpoint.events.event import Event
+from counterpoint.events.facts import (
+    FACTS_PRICE_LOSS_CODES,
+    AuctionLost,
+    AuctionWon,
+    BidPlaced,
+    ClickSeen,
+    ConversionAttributed,
+    ImpressionSeen,
+    TrafficCounted,
+)
+from counterpoint.events.money import BalanceReported, BudgetMoved, SpendBooked
+
+SOURCE = "agent/bidding"
+OPEN_BIDS_MAX = (
+    65_536  # bids waiting for their outcome; past that the oldest is forgotten and its means stand in
+)
+ARMS_WITHOUT_OUR_PRICES = frozenset({"no_agents", "no_bidding"})
+ARMS_WITHOUT_PREDICTED_CLICKS = frozenset({"no_agents", "no_creative"})
+DECAY_EVERY_NS = 60 * NS_PER_S
+JUDGE_EVERY_NS = NS_PER_S
+BALANCE_GAP_PPM = 10_000  # of the budget: a larger gap to the ledger's books means that we missed bookings
+
+
+_ENCODER = msgspec.msgpack.Encoder()
+
+
+class BiddingLearner:
+    """Implements :class:`counterpoint.events.agent.Learner`. No I/O; equal events and times give equal bytes."""
+
+    name = AGENT
+
+    def __init__(self, catalog: Catalog | None = None, config: BiddingConfig | None = None) -> None:
+        self.config = config if config is not None else BiddingConfig()
+        self._curves = WinCurves(self.config.curve_half_life_s)
+        self._rates = Rates(self.config.rates_half_life_s, self.config.conversion_maturity_s)
+        self._state = State(rates=self._rates.state)
+        self._seen = SeenIds()
+        self._clock = HybridClock(AGENT)
+        self._campaigns: dict[str, Campaign] = {}
+        self._items: dict[str, LineItem] = {}
+        self._conversion_priors: dict[str, float] = {}
+        self._handlers: dict[type[Event], Callable[[Any, int], None]] = {
+            BidPlaced: self._on_bid,
+            AuctionWon: self._on_won,
+            AuctionLost: self._on_lost,
+            ImpressionSeen: self._on_impression,
+            ClickSeen: self._on_click,
+            ConversionAttributed: self._on_conversion,
+            TrafficCounted: self._on_traffic,
+            SpendBooked: self._on_spend,
+            BalanceReported: self._on_balance,
+            BudgetMoved: self._on_moved,
+            PolicyPublished: self._on_policy,
+            Resolution: self._on_resolution,
+            StopChanged: self._on_stop,
+        }
+        if catalog is not None:
+            self.set_catalog(catalog)
+
+    def set_catalog(self, catalog: Catalog) -> None:
+        """Take up a new catalog; what is known of campaigns and line items no longer in it is forgotten. A budget that
+        the ledger has moved stays moved unless the owner changed it."""
+        before = self._campaigns
+        self._campaigns = {campaign.id: campaign for campaign in catalog.campaigns}
+        self._items = {item.id: item for item in catalog.line_items if item.campaign_id in self._campaigns}
+        priors: dict[str, list[float]] = {}
+        for item in self._items.values():
+            priors.setdefault(item.campaign_id, []).append(item.expected_conversion_rate)
+        self._conversion_priors = {name: sum(rates) / len(rates) for name, rates in priors.items()}
+        for campaign in catalog.campaigns:
+            old = before.get(campaign.id)
+            if old is not None and old.daily_budget_micros != campaign.daily_budget_micros:
+                self._state.money[campaign.id].budget = campaign.daily_budget_micros * NANOS_PER_MICRO
+        self._fit_to_catalog()
+        self._state.dirty = True
+
+    def _fit_to_catalog(self) -> None:
+        """Exactly the catalog's campaigns have money, pace and cost."""
+        state = self._state
+        gone = [name for name in state.money if name not in self._campaigns]
+        for kept in (state.money, state.paces, state.costs, state.wished_at_ns, state.ceilings):
+            for name in gone:
+                kept.pop(name, None)
+        for campaign_id, campaign in self._campaigns.items():
+            budget = campaign.daily_budget_micros * NANOS_PER_MICRO
+            state.money.setdefault(campaign_id, Money(budget=budget))
+            state.paces.setdefault(campaign_id, Pace())
+            state.costs.setdefault(campaign_id, Cost())
+        self._rates.forget(set(self._items), set(self._campaigns))
+
+    # ---- the verbs
+
+    def on(self, events: Sequence[Event], now_ns: int) -> list[Decision]:
+        """Learn; decisions follow in :meth:`tick`."""
+        handlers, seen = self._handlers, self._seen
+        for event in events:
+            handler = handlers.get(type(event))
+            if handler is not None and seen.add(event.event_id):
+                handler(event, now_ns)
+        return []
+
+    def tick(self, now_ns: int) -> list[Decision]:
+        state, config = self._state, self.config
+        if now_ns - state.decayed_at_ns >= DECAY_EVERY_NS:
+            if state.decayed_at_ns > 0:
+                elapsed_s = (now_ns - state.decayed_at_ns) / NS_PER_S
+                self._curves.decay(elapsed_s)
+                self._rates.decay(elapsed_s)
+            state.decayed_at_ns = now_ns
+        state.dirty |= self._rates.mature(now_ns)
+        if now_ns - state.stepped_at_ns >= config.pacing_step_ms * NS_PER_MS:
+            self._pace(now_ns)
+        decisions: list[Decision] = []
+        if now_ns - state.judged_at_ns >= JUDGE_EVERY_NS:
+            state.judged_at_ns = now_ns
+            decisions += self._wishes(now_ns)
+        since_ns = now_ns - state.published_at_ns
+        due = since_ns >= config.publish_every_ms * NS_PER_MS
+        if due:
+            state.dirty |= self._curves.refresh()
+        if due and (state.dirty or since_ns >= config.renew_every_ms * NS_PER_MS):
+            decisions.append(self._publish(now_ns))
+        return decisions
+
+    def explain(self) -> tuple[str, str]:
+        return self._state.last, self._state.why
+
+    def snapshot(self) -> bytes:
+        self._state.clock_physical_ns, self._state.clock_logical = (
+            self._clock.physical_ns,
+            self._clock.logical,
+        )
+        curves = msgspec.Raw(_ENCODER.encode(self._curves.dump()))
+        return _ENCODER.encode(Snapshot(self._state, curves, self._seen.dump()))
+
+    def restore(self, raw: bytes) -> None:
+        """Raises ``msgspec.DecodeError`` or ``ValueError`` on a snapshot that is not one of ours."""
+        snapshot = msgspec.msgpack.decode(raw, type=Snapshot)
+        curves = WinCurves(self.config.curve_half_life_s)
+        curves.load(snapshot.curves)
+        self._seen.load(snapshot.seen)
+        self._curves, self._state = curves, snapshot.state
+        self._rates.state = snapshot.state.rates
+        self._clock = HybridClock(AGENT, self._state.clock_physical_ns, self._state.clock_logical)
+        self._fit_to_catalog()
+
+    # ---- what is heard
+
+    def _on_bid(self, bid: BidPlaced, now_ns: int) -> None:
+        if bid.test:
+            return
+        open_bids = self._state.open_bids
+        if len(open_bids) >= OPEN_BIDS_MAX:
+            del open_bids[next(iter(open_bids))]
+            self._state.bids_forgotten += 1
+        click_rate = bid.click_rate if 0.0 <= bid.click_rate <= 1.0 else 0.0
+        open_bids[bid.event_id] = OpenBid(click_rate, max(bid.value_nanos, 0))
+        if bid.arm not in ARMS_WITHOUT_OUR_PRICES:
+            pace = self._state.paces.get(bid.campaign_id)
+            if pace is not None:
+                pace.bids += 1
+
+    def _on_won(self, won: AuctionWon, now_ns: int) -> None:
+        self._curves.add(won.segment, won.bid_nanos, True, won.min_to_win_nanos)
+        bid = self._state.open_bids.get(won.bid_id)
+        if bid is not None:
+            self._state.open_bids[won.bid_id] = OpenBid(bid.click_rate, bid.value_nanos, True)
+        if won.arm in ARMS_WITHOUT_OUR_PRICES:
+            return
+        paid = won.bid_nanos if won.price_nanos is None else won.price_nanos
+        pace = self._state.paces.get(won.campaign_id)
+        if pace is not None and bid is not None:
+            pace.cost_won += paid
+            pace.value_won += bid.value_nanos
+        cost = self._cost(won.campaign_id, now_ns)
+        if cost is not None:
+            cost.bids_won += 1.0
+            cost.bids_won_nanos += won.bid_nanos
+
+    def _on_lost(self, lost: AuctionLost, now_ns: int) -> None:
+        self._state.open_bids.pop(lost.bid_id, None)
+        if lost.loss_code in FACTS_PRICE_LOSS_CODES:
+            self._curves.add(lost.segment, lost.bid_nanos, False, lost.min_to_win_nanos)
+
+    def _on_impression(self, seen: ImpressionSeen, now_ns: int) -> None:
+        bid = self._state.open_bids.pop(seen.bid_id, None)
+        if seen.arm not in ARMS_WITHOUT_PREDICTED_CLICKS:
+            self._rates.impression(seen.segment, bid.click_rate if bid is not None else None)
+            self._state.dirty = True
+
+    def _on_click(self, click: ClickSeen, now_ns: int) -> None:
+        if click.arm not in ARMS_WITHOUT_PREDICTED_CLICKS:
+            self._rates.click(click.segment)
+        if click.line_item_id in self._items:
+            campaign_id = self._items[click.line_item_id].campaign_id
+            self._rates.trial(
+                click.line_item_id, campaign_id, min(click.happened_at_ns, now_ns), False, now_ns
+            )
+        if click.arm not in ARMS_WITHOUT_OUR_PRICES:
+            cost = self._cost(click.campaign_id, now_ns)
+            if cost is not None:
+                cost.clicks += 1.0
+        self._state.dirty = True
+
+    def _on_conversion(self, order: ConversionAttributed, now_ns: int) -> None:
+        if order.by != "click" or order.line_item_id not in self._items:
+            return
+        campaign_id = self._items[order.line_item_id].campaign_id
+        bought_at_ns = min(order.bid_at_ns or order.happened_at_ns, now_ns)
+        self._rates.trial(order.line_item_id, campaign_id, bought_at_ns, True, now_ns)
+        self._rates.order(campaign_id, order.value_micros)
+        self._state.dirty = True
+
+    def _on_traffic(self, counted: TrafficCounted, now_ns: int) -> None:
+        self._state.supply |= any(n > 0 for n in counted.requests.values())
+
+    def _on_spend(self, spend: SpendBooked, now_ns: int) -> None:
+        money = self._money_today(spend.campaign_id, spend.day, now_ns)
+        if money is not None:
+            money.spent_all += spend.paid_nanos
+        if spend.arm in ARMS_WITHOUT_OUR_PRICES:
+            return
+        if money is not None:
+            money.spent_governed += spend.paid_nanos
+            self._state.paces[spend.campaign_id].spent += spend.paid_nanos
+        cost = self._cost(spend.campaign_id, now_ns)
+        if cost is not None:
+            cost.paid_nanos += spend.paid_nanos
+
+    def _on_balance(self, balance: BalanceReported, now_ns: int) -> None:
+        money = self._money_today(balance.campaign_id, balance.day, now_ns)
+        if money is None:
+            return
+        money.budget = balance.budget_nanos
+        money.stopped = balance.stopped
+        booked = balance.spent_on_time_nanos + balance.late_spend_nanos
+        gap = booked - money.spent_all
+        if abs(gap) * PPM > BALANCE_GAP_PPM * max(balance.budget_nanos, 1):
+            money.spent_governed = max(0, money.spent_governed + int(gap * self.config.governed_share))
+            money.spent_all = booked
+
+    def _on_moved(self, moved: BudgetMoved, now_ns: int) -> None:
+        for campaign_id, budget_nanos in moved.budgets_nanos.items():
+            money = self._money_today(campaign_id, moved.day, now_ns)
+            if money is not None:
+                money.budget = budget_nanos
+
+    def _on_policy(self, published: PolicyPublished, now_ns: int) -> None:
+        if published.agent != "budget" or digest(published.payload) != published.checksum:
+            return
+        try:
+            plans = msgspec.msgpack.decode(published.payload, type=SpendPlans)
+        except msgspec.DecodeError:
+            return  # the bidder refuses it too, and says so; here the plan before stays
+        usable = {
+            name: plan
+            for name, plan in plans.plans.items()
+            if len(plan.hourly_ppm) == pacing.HOURS
+            and min(plan.hourly_ppm) >= 0
+            and sum(plan.hourly_ppm) == PPM
+        }
+        self._state.plans = SpendPlans(plans.valid_until_ns, usable)
+
+    def _on_resolution(self, resolved: Resolution, now_ns: int) -> None:
+        kind, _, rest = resolved.target.partition("/")
+        campaign_id, _, setting = rest.rpartition("/")
+        if kind == "campaign" and setting == "bid_ceiling" and campaign_id in self._campaigns:
+            self._state.ceilings[campaign_id] = resolved.value
+
+    def _on_stop(self, stop: StopChanged, now_ns: int) -> None:
+        known = (
+            stop.target in ("all", f"agent/{AGENT}")
+            or stop.target.removeprefix("campaign/") in self._campaigns
+        )
+        if stop.stopped and known:
+            self._state.stopped[stop.target] = True
+        else:
+            self._state.stopped.pop(stop.target, None)
+
+    def _money_today(self, campaign_id: str, day: str, now_ns: int) -> Money | None:
+        """A later day than the one we are in opens it (tomorrow at most: clocks differ by little); an earlier one is
+        history, and None."""
+        money = self._state.money.get(campaign_id)
+        if money is None or day < money.day:
+            return None
+        if day > money.day:
+            if day > _day_name(self._local_day(campaign_id, now_ns) + 1):
+                return None
+            money.day, money.spent_all, money.spent_governed = day, 0, 0
+        return money
+
+    def _local_day(self, campaign_id: str, now_ns: int) -> int:
+        return (now_ns + self._campaigns[campaign_id].utc_offset_minutes * 60 * NS_PER_S) // pacing.DAY_NS
+
+    def _cost(self, campaign_id: str, now_ns: int) -> Cost | None:
+        cost = self._state.costs.get(campaign_id)
+        if cost is not None:
+            cost.decay_to(now_ns, self.config.cost_half_life_s)
+        return cost
+
+    # ---- what follows
+
+    def _pace(self, now_ns: int) -> None:
+        state = self._state
+        before_ns, state.stepped_at_ns = state.stepped_at_ns, now_ns
+        supply, state.supply = state.supply, False
+        plans = state.plans.plans if now_ns <= state.plans.valid_until_ns else {}
+        for campaign_id, campaign in self._campaigns.items():
+            pace, money = state.paces[campaign_id], state.money[campaign_id]
+            local_ns = now_ns + campaign.utc_offset_minutes * 60 * NS_PER_S
+            day_number, day_ns = divmod(local_ns, pacing.DAY_NS)
+            self._money_today(campaign_id, _day_name(day_number), now_ns)
+            halted = any(t in state.stopped for t in ("all", f"campaign/{campaign_id}", f"agent/{AGENT}"))
+            if before_ns == 0 or money.stopped or campaign.paused or halted:
+                pace.bids = pace.spent = 0
+                continue
+            plan = plans.get(campaign_id)
+            hourly = plan.hourly_ppm if plan is not None else EVEN_PPM
+            since_ns = max(day_ns - (now_ns - before_ns), 0)
+            left = int(money.budget * self.config.governed_share) - money.spent_governed + pace.spent
+            target = pacing.target_nanos(
+                left, pacing.elapsed_share(hourly, since_ns), pacing.elapsed_share(hourly, day_ns)
+            )
+            lowest = pacing.lowest_multiplier(campaign.reach_weight_ppm, campaign.cost_weight_ppm)
+            old = pace.multiplier(lowest)
+            gap = f"spent {pace.spent / 1e9:.4f} of {target / 1e9:.4f} planned in the step"
+            pacing.step(pace, target, lowest, supply)
+            new = pace.multiplier(lowest)
+            if abs(new / old - 1.0) > 1e-4:
+                state.dirty = True
+                state.why = f"campaign {campaign_id}: lambda {old:.3f} to {new:.3f}, {gap}"
+
+    def _click_value_nanos(self, campaign: Campaign) -> float:
+        if campaign.goal is Goal.CLICKS:
+            return campaign.goal_value_micros * 1e3
+        counts = self._rates.state.campaigns.get(campaign.id)
+        if counts is None or counts.clicks < 1.0:
+            return 0.0  # nothing measured yet: not dear, not fine
+        prior = self._conversion_priors.get(campaign.id)
+        if prior is None:
+            return 0.0
+        rate = self._rates.conversion_rate("", campaign.id, prior)
+        if campaign.goal is Goal.CONVERSIONS:
+            return rate * campaign.goal_value_micros * 1e3
+        order = self._rates.order_value_micros(campaign.id, campaign.expected_order_value_micros)
+        return rate * order * 1e3 / (max(campaign.goal_value_micros, 1) / 1e6)
+
+    def _wishes(self, now_ns: int) -> list[Decision]:
+        """Propose where a campaign is dear, renew before it expires, withdraw when it is fine again."""
+        state, decisions = self._state, []
+        for campaign_id, campaign in self._campaigns.items():
+            cost = state.costs[campaign_id]
+            wished_at_ns = state.wished_at_ns.get(campaign_id)
+            if wished_at_ns is None and cost.bids_won < 1.0:
+                continue
+            if wished_at_ns is not None and now_ns - wished_at_ns < self.config.proposal_every_ms * NS_PER_MS:
+                continue
+            cost.decay_to(now_ns, self.config.cost_half_life_s)
+            wish = judge(cost, campaign, self._click_value_nanos(campaign))
+            if wish is not None:
+                state.wished_at_ns[campaign_id] = now_ns
+                ceiling = state.ceilings.get(campaign_id, campaign.bid_ceiling_micros)
+                state.last = (
+                    f"wishes bid ceiling {wish.value_micros / 1e6:.2f} CPM for campaign {campaign_id}"
+                )
+                state.why = f"{wish.reason}; resolved now: {ceiling / 1e6:.2f}"
+                decisions.append(
+                    self._proposal(
+                        campaign_id,
+                        now_ns,
+                        value=wish.value_micros,
+                        strength=wish.strength_ppm,
+                        confidence=wish.confidence_ppm,
+                        reason=wish.reason,
+                    )
+                )
+            elif wished_at_ns is not None:
+                del state.wished_at_ns[campaign_id]
+                state.last = f"withdraws its wish about the bid ceiling of campaign {campaign_id}"
+                state.why = "its cost is back within the goal"
+                decisions.append(self._proposal(campaign_id, now_ns, withdraws=True, reason=state.why))
+        return decisions
+
+    def _proposal(self, campaign_id: str, now_ns: int, **fields: Any) -> Decision:
+        stamp = self._clock.stamp(now_ns)
+        target = bid_ceiling(campaign_id)
+        proposal = Proposal(
+            event_id=f"proposal-{digest(AGENT, target, str(stamp.physical_ns), str(stamp.logical))}",
+            happened_at_ns=now_ns,
+            recorded_at_ns=now_ns,
+            source=SOURCE,
+            author=AGENT,
+            target=target,
+            intent="cost",
+            stamp=stamp,
+            expires_at_ns=now_ns + self.config.proposal_life_ms * NS_PER_MS,
+            author_version=self._state.version,
+            **fields,
+        )
+        return Decision(subjects.proposal(AGENT), proposal)
+
+    def policy(self, now_ns: int) -> BiddingPolicy:
+        """The artefact as it would be published now."""
+        state, rates = self._state, self._rates
+        items = {name: self._items[name] for name in sorted(rates.state.items)}
+        return BiddingPolicy(
+            version=max(state.version + 1, now_ns // NS_PER_MS, 1),
+            made_at_ns=now_ns,
+            valid_until_ns=now_ns + self.config.valid_ms * NS_PER_MS,
+            curves=dict(self._curves.curves),
+            multipliers={
+                name: state.paces[name].multiplier(
+                    pacing.lowest_multiplier(campaign.reach_weight_ppm, campaign.cost_weight_ppm)
+                )
+                for name, campaign in self._campaigns.items()
+            },
+            ctr_factors={name: rates.factor(name) for name in rates.state.clicks},
+            conversion_rates={
+                name: rates.conversion_rate(name, item.campaign_id, item.expected_conversion_rate)
+                for name, item in items.items()
+            },
+            order_values_micros={
+                name: rates.order_value_micros(name, self._campaigns[name].expected_order_value_micros)
+                for name in rates.state.orders
+            },
+            exploration_rate=self.config.exploration_rate,
+            exploration_span=self.config.exploration_span,
+        )
+
+    def _publish(self, now_ns: int) -> Decision:
+        state = self._state
+        policy = self.policy(now_ns)
+        state.version, state.published_at_ns, state.dirty = policy.version, now_ns, False
+        payload = encode(policy)
+        lambdas = sorted(policy.multipliers.values()) or [1.0]
+        state.last = f"{len(policy.curves)} win curves, lambda {lambdas[0]:.2f} to {lambdas[-1]:.2f}"
+        rows = policy.curves["*"].rows if "*" in policy.curves else 0.0
+        if not state.why.startswith("campaign"):
+            state.why = f"{rows:.0f} auctions behind the curves"
+        event = PolicyPublished(
+            event_id=f"policy-{AGENT}-{policy.version}",
+            happened_at_ns=now_ns,
+            recorded_at_ns=now_ns,
+            source=SOURCE,
+            agent=AGENT,
+            policy_version=policy.version,
+            checksum=digest(payload),
+            payload=payload,
+            valid_until_ns=policy.valid_until_ns,
+            reason=state.why,
+        )
+        return Decision(subjects.policy(AGENT), event)
+
+
+def _day_name(day_number: int) -> str:
+    """Days since 1970-01-01 as YYYY-MM-DD, as the ledger names them."""
+    return date.fromordinal(719_163 + day_number).isoformat()

@@ -1,0 +1,87 @@
+"""What the bidding learner is told once, and what it keeps: plain structs, so that a snapshot is all of it."""
+
+from __future__ import annotations
+
+import msgspec
+from msgspec import Struct
+
+from counterpoint.bidding.cost_watch import Cost
+from counterpoint.bidding.pacing import EVEN_PPM, Pace
+from counterpoint.bidding.rates import RatesState
+
+
+class BiddingConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    publish_every_ms: int = 1_000
+    renew_every_ms: int = 60_000  # published again unchanged, so that it does not expire
+    valid_ms: int = 300_000
+    pacing_step_ms: int = 5_000
+    proposal_life_ms: int = 10_000
+    proposal_every_ms: int = 4_000
+    curve_half_life_s: float = 43_200.0
+    rates_half_life_s: float = 7 * 86_400.0
+    cost_half_life_s: float = 1_800.0
+    conversion_maturity_s: float = 120.0
+    governed_share: float = 1.0  # of each budget: 1 - the shares of the arms that do not use our prices
+    exploration_rate: float = 0.03
+    exploration_span: float = 0.2
+
+
+class OpenBid(Struct, frozen=True, array_like=True):
+    """What is kept of a bid until its outcome."""
+
+    click_rate: float
+    value_nanos: int
+    won: bool = False
+
+
+class Money(Struct):
+    """One campaign's day, in nanos."""
+
+    day: str = ""
+    budget: int = 0
+    spent_all: int = 0  # as we heard it booked
+    spent_governed: int = 0
+    stopped: bool = False
+
+
+class HourlyPlan(Struct):
+    """Of the Budget agent's artefact, only what is read here; agents import no other agent."""
+
+    hourly_ppm: tuple[int, ...] = EVEN_PPM
+
+
+class SpendPlans(Struct):
+    valid_until_ns: int = 0
+    plans: dict[str, HourlyPlan] = {}
+
+
+class State(Struct):
+    """Everything but the curves, which are arrays."""
+
+    open_bids: dict[str, OpenBid] = {}
+    money: dict[str, Money] = {}
+    paces: dict[str, Pace] = {}
+    costs: dict[str, Cost] = {}
+    rates: RatesState = msgspec.field(default_factory=RatesState)
+    plans: SpendPlans = msgspec.field(default_factory=SpendPlans)
+    ceilings: dict[str, int] = {}  # as resolved
+    stopped: dict[str, bool] = {}  # stop targets; a dict, since a set's order differs between processes
+    wished_at_ns: dict[str, int] = {}  # campaign -> when its standing wish was last published
+    supply: bool = False
+    version: int = 0
+    dirty: bool = True
+    published_at_ns: int = 0
+    stepped_at_ns: int = 0
+    decayed_at_ns: int = 0
+    judged_at_ns: int = 0
+    clock_physical_ns: int = 0
+    clock_logical: int = 0
+    bids_forgotten: int = 0
+    last: str = "nothing published yet"
+    why: str = "no event heard yet"
+
+
+class Snapshot(Struct):
+    state: State
+    curves: msgspec.Raw
+    seen: tuple[bytes, bytes]
