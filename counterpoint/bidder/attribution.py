@@ -10,6 +10,7 @@ posted with one is attributed without any memory, the bid's time standing for th
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from typing import Final
 
@@ -64,7 +65,8 @@ class _Touches:
     def __init__(self, touches_max: int) -> None:
         self.touches_max = touches_max
         self.evicted = 0
-        self.by_bid: dict[str, Touch] = {}
+        # A plain dict looks for its first entry behind all it has deleted: an ordered one pops it at once.
+        self.by_bid: OrderedDict[str, Touch] = OrderedDict()
         self.by_user: dict[str, list[str]] = {}
 
     def add(self, touch: Touch) -> None:
@@ -77,7 +79,7 @@ class _Touches:
             self._evict()
 
     def _evict(self) -> None:
-        oldest = self.by_bid.pop(next(iter(self.by_bid)))
+        _, oldest = self.by_bid.popitem(last=False)
         self.evicted += 1
         bids = self.by_user.get(oldest.user_key)
         if bids is not None:
@@ -108,7 +110,7 @@ class Attribution:
         self.config = config if config is not None else AttributionConfig()
         self._clicks = _Touches(self.config.clicks_max)
         self._views = _Touches(self.config.views_max)
-        self._orders: dict[tuple[str, str], None] = {}
+        self._orders: OrderedDict[tuple[str, str], None] = OrderedDict()
 
     @property
     def evicted(self) -> int:
@@ -129,7 +131,7 @@ class Attribution:
         """The order is durable: from now on a repeat is answered without another event."""
         self._orders[(order.advertiser_id, order.order_id)] = None
         if len(self._orders) > self.config.orders_max:
-            del self._orders[next(iter(self._orders))]
+            self._orders.popitem(last=False)
 
     def attribute(
         self, order: Order, campaigns: Mapping[str, CampaignEntry], now_ns: int, source: str
