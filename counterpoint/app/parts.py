@@ -7,7 +7,6 @@ import logging
 import signal
 import sys
 from collections.abc import Callable, Coroutine
-from pathlib import Path
 from typing import Any, Protocol
 
 import msgspec
@@ -206,11 +205,3 @@ async def exchange(settings: Settings, rate: float, seed: int, stop: asyncio.Eve
         reporting.cancel()
     write()
     client.close()
-
-
-def read_report(path: Path) -> dict[str, Any]:
-    """The exchange's last report; empty where there is none."""
-    try:
-        return dict(msgspec.json.decode(path.read_bytes()))
-    except (FileNotFoundError, msgspec.DecodeError):
-        return {}

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 from msgspec import Struct
+from rich.console import Group
 from rich.progress import Progress
+from rich.table import Table
 
+from counterpoint.app.config import load_settings
+from counterpoint.app.demo import example_catalog
+from counterpoint.app.system import System
+from counterpoint.base.clock import SystemClock
 from counterpoint.base.errors import ConfigError
 from counterpoint.base.http_client import HttpClient, HttpUnavailable, Response
 from counterpoint.openrtb.response import BidResponse
@@ -70,13 +78,14 @@ async def replay(path: Path, origin: str, exchange: str, progress: Progress | No
     client = HttpClient(origin, connections_max=IN_FLIGHT, timeout_s=10.0)
     bar = progress.add_task(path.name, total=len(listed)) if progress is not None else None
     gate = asyncio.Semaphore(IN_FLIGHT)
+    target = f"/openrtb2/bid/{exchange}"
 
     async def send(body: dict[str, Any], issues: list[Any] | None) -> None:
         async with gate:
             loop = asyncio.get_running_loop()
             began = loop.time()
             try:
-                answer = await client.post(f"/openrtb2/bid/{exchange}", msgspec.json.encode(body))
+                answer = await client.post(target, msgspec.json.encode(body), {"X-Counterpoint-Reason": "1"})
             except HttpUnavailable:
                 report.unreachable += 1
                 return
@@ -143,3 +152,119 @@ def judge(body: dict[str, Any], answer: Response) -> tuple[bool, str, str]:
         if not (bid.adomain and bid.crid and bid.cid and bid.mtype and response.cur):
             return True, "", "cur, mtype, crid, cid or adomain is missing"
     return True, "", ""
+
+
+# ---- several files, with a bidder of one's own where none is named
+
+
+class ReplayRun(Struct, kw_only=True):
+    """All files together; ``files`` has each by itself."""
+
+    url: str
+    exchange: str
+    sent: int = 0
+    skipped: int = 0
+    bids: int = 0
+    no_bids: int = 0
+    invalid: int = 0
+    unreachable: int = 0
+    status: dict[str, int] = {}
+    reasons: dict[str, int] = {}
+    latency_ms: dict[str, float] = {}
+    files: list[ReplayReport] = []
+
+
+async def replay_files(
+    files: Sequence[Path], url: str | None, exchange: str, catalog: Path | None, progress: Progress | None
+) -> ReplayRun:
+    """Replay into the bidder at ``url``, or into one that is started for it in a temporary folder, with a whole system
+    around it (bus, ledger, agents): allowances are real."""
+    if url is not None:
+        return await _replay_into(files, url, exchange, progress)
+    with tempfile.TemporaryDirectory(prefix="counterpoint-replay-") as folder:
+        system = _system_of_its_own(Path(folder), catalog or example_catalog("wide"))
+        try:
+            await system.start()
+            await system.wait_ready()
+            return await _replay_into(files, system.settings.local_url, exchange, progress)
+        finally:
+            await system.stop()
+
+
+def _system_of_its_own(folder: Path, catalog: Path) -> System:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    config = folder / "replay.toml"
+    config.write_text(
+        f'catalog = "{catalog.resolve()}"\ndata_dir = "."\n[bidder]\nport = {port}\n[experiment]\nno_agents = 0.0\n',
+        "utf-8",
+    )
+    system = System(load_settings(config), config, SystemClock(), lambda part, what: None)
+    system.prepare()
+    return system
+
+
+async def _replay_into(
+    files: Sequence[Path], url: str, exchange: str, progress: Progress | None
+) -> ReplayRun:
+    run = ReplayRun(url=url, exchange=exchange)
+    status: Counter[str] = Counter()
+    reasons: Counter[str] = Counter()
+    for path in files:
+        report = await replay(path, url, exchange, progress)
+        run.files.append(report)
+        run.sent += report.sent
+        run.skipped += report.skipped
+        run.bids += report.bids
+        run.no_bids += report.no_bids
+        run.invalid += report.invalid
+        run.unreachable += report.unreachable
+        status.update(report.status)
+        reasons.update(report.reasons)
+        # the worst of the files: percentiles of several files do not add up to one
+        run.latency_ms = {k: max(v, run.latency_ms.get(k, 0.0)) for k, v in report.latency_ms.items()}
+    run.status, run.reasons = dict(sorted(status.items())), dict(reasons.most_common())
+    return run
+
+
+def show(run: ReplayRun) -> Group:
+    table = Table(title=f"replay into {run.url} as exchange {run.exchange!r}")
+    for name in (
+        "file",
+        "sent",
+        "skipped",
+        "bids",
+        "no bids",
+        "of sound, bid",
+        "invalid",
+        "p50 ms",
+        "p99 ms",
+        "status",
+    ):
+        table.add_column(name, justify="left" if name in ("file", "status") else "right")
+    for report in run.files:
+        share = (
+            f"{report.sound_bid} of {report.sound} ({report.sound_bid / report.sound:.0%})"
+            if report.sound
+            else "-"
+        )
+        table.add_row(
+            report.file,
+            str(report.sent),
+            str(report.skipped),
+            str(report.bids),
+            str(report.no_bids),
+            share,
+            str(report.invalid),
+            f"{report.latency_ms.get('p50', 0):.2f}",
+            f"{report.latency_ms.get('p99', 0):.2f}",
+            " ".join(f"{code}:{n}" for code, n in report.status.items()),
+        )
+    why = Table(title="no-bids by reason")
+    why.add_column("reason")
+    why.add_column("count", justify="right")
+    for reason, count in run.reasons.items():
+        why.add_row(reason, str(count))
+    faults = [f"invalid: {example}" for report in run.files for example in report.invalid_examples]
+    return Group(table, why, *faults)

@@ -16,7 +16,6 @@ from rich.live import Live
 
 from counterpoint.app.config import Settings
 from counterpoint.app.live import AGENTS, LiveView
-from counterpoint.app.parts import read_report
 from counterpoint.app.supervisor import Part
 from counterpoint.app.system import System, connect_bus
 from counterpoint.app.watch import Watch
@@ -207,6 +206,14 @@ def outcome_of(
 def _write(path: Path | None, outcome: dict[str, Any]) -> None:
     if path is not None:
         path.write_bytes(msgspec.json.format(msgspec.json.encode(outcome), indent=2) + b"\n")
+
+
+def read_report(path: Path) -> dict[str, Any]:
+    """The demo exchange's last report; empty where there is none."""
+    try:
+        return dict(msgspec.json.decode(path.read_bytes()))
+    except (FileNotFoundError, msgspec.DecodeError):
+        return {}
 
 
 def _closing(outcome: dict[str, Any]) -> str:
