@@ -41,7 +41,8 @@ class CreativeScore(Struct, frozen=True, array_like=True):
 
 
 class CreativePolicy(Struct, frozen=True, kw_only=True):
-    """What the creative learner publishes. A creative it does not name keeps its line item's prior and mean weight."""
+    """What the creative learner publishes. A creative it does not name keeps the owner's prior and
+    weight 1; the learner names all creatives of a line item or none."""
 
     version: int
     made_at_ns: int
