@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from counterpoint.base.errors import InvalidRequest
 from counterpoint.bidder.scratch import FITS_MAX, FitKey, Scratch
 from counterpoint.catalog import query as q
 from counterpoint.catalog.fill import banner_sizes as interstitial_sizes
@@ -12,12 +13,16 @@ from counterpoint.catalog.index import (
     BannerOffer,
     CatalogIndex,
     Fit,
+    ImageAsset,
+    NativeOffer,
     fill_fit,
     fill_query,
 )
 from counterpoint.openrtb.devices import device_os
-from counterpoint.openrtb.objects import App, Audio, Banner, BidRequest, Device, Imp, Site, Video
+from counterpoint.openrtb.native import IMG_MAIN, ImageAsked, VideoAsked, parse_native_request
+from counterpoint.openrtb.objects import App, Audio, Banner, BidRequest, Device, Imp, Native, Site, Video
 from counterpoint.openrtb.sizes import banner_sizes, size_range
+from counterpoint.openrtb.vast import WRAPPER_PROTOCOLS
 
 BANNER: Final = 1
 VIDEO: Final = 2
@@ -189,7 +194,7 @@ def _make_fit(index: CatalogIndex, imp: Imp, media: int, sizes: tuple[Size, ...]
         else None,
         video=_av_offer(imp.video) if media & VIDEO and imp.video is not None else None,
         audio=_av_offer(imp.audio) if media & AUDIO and imp.audio is not None else None,
-        native=None if native is None or media & NATIVE else None,
+        native=_native_offer(native) if media & NATIVE and native is not None else None,
         secure=secure,
     )
     return fit
@@ -209,3 +214,58 @@ def _av_offer(offer: Video | Audio) -> AvOffer:
         min_kbps=offer.minbitrate,
         max_kbps=offer.maxbitrate or None,
     )
+
+
+_NATIVE_DATA: Final = frozenset({1, 2, 3, 12})  # the data assets that our native answers can give
+_UNANSWERABLE: Final = NativeOffer(data=((0, 0),))
+
+
+def _native_offer(native: Native) -> NativeOffer:
+    """The required assets of a native request; one that nothing of ours answers fits no creative."""
+    try:
+        asked = parse_native_request(native.request_text)
+    except InvalidRequest:
+        return _UNANSWERABLE
+    title_len: int | None = None
+    images: list[ImageAsset] = []
+    data: list[tuple[int, int]] = []
+    video: AvOffer | None = None
+    for asset in asked.assets:
+        if not asset.required:
+            continue
+        if asset.id is None:
+            return _UNANSWERABLE
+        if asset.title is not None:
+            shorter = min(title_len or asset.title.len, asset.title.len)
+            title_len = max(0, shorter or asset.title.len)
+        elif asset.img is not None:
+            images.append(_image(asset.img))
+        elif asset.data is not None:
+            data.append((asset.data.type if asset.data.type in _NATIVE_DATA else 0, max(0, asset.data.len)))
+        elif asset.video is not None and _takes_wrapper(asset.video):
+            video = AvOffer()
+        else:
+            return _UNANSWERABLE
+    return NativeOffer(
+        title_len=title_len,
+        images=tuple(images),
+        data=tuple(data),
+        video=video,
+        battr=native.battr,
+        api=native.api,
+    )
+
+
+def _image(asked: ImageAsked) -> ImageAsset:
+    """A minimum means that the client rescales, so the exact size beside it is no condition (Native 4.4)."""
+    return ImageAsset(
+        type=asked.type or IMG_MAIN,
+        w=asked.w if asked.w > 0 and asked.wmin <= 0 else 0,
+        h=asked.h if asked.h > 0 and asked.hmin <= 0 else 0,
+        wmin=max(0, asked.wmin),
+        hmin=max(0, asked.hmin),
+    )
+
+
+def _takes_wrapper(asked: VideoAsked) -> bool:
+    return not asked.protocols or not WRAPPER_PROTOCOLS.isdisjoint(asked.protocols)

@@ -1,0 +1,338 @@
+"""One bid request answered: read, screen for time and person, decide, commit, sign, encode. Nothing here waits.
+
+``Engine.answer`` is called on the serving loop with a complete body and returns at once. What it counts are plain
+integers; what it tells (BidPlaced) goes to an outbox that may shed. Views are swapped in between two requests.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Final
+
+from msgspec import Struct
+
+from counterpoint.base.clock import NS_PER_MS
+from counterpoint.base.errors import InvalidRequest
+from counterpoint.base.ids import IdSource
+from counterpoint.base.rng import mix64
+from counterpoint.bidder.allowances import AllowanceBook
+from counterpoint.bidder.commit import Committed, LineItemFailed, Refusals, commit
+from counterpoint.bidder.decide import Candidates, NoBid, StageClock, decide
+from counterpoint.bidder.experiment import ARMS
+from counterpoint.bidder.frequency import NOBODY, FrequencyBook, UserState, bid_key
+from counterpoint.bidder.metrics import Histogram
+from counterpoint.bidder.outgoing import make_placed, pack_input
+from counterpoint.bidder.part import ExchangePart
+from counterpoint.bidder.respond import Markups, UrlBase, make_bid, make_response
+from counterpoint.bidder.scratch import Scratch
+from counterpoint.bidder.signing import SignedBid, Signer
+from counterpoint.bidder.view import View, compile_view, quarantine
+from counterpoint.bus.bus import Outbox
+from counterpoint.catalog.model import NoBidForm
+from counterpoint.openrtb.identity import IdKind, ids_usable, take_identity
+from counterpoint.openrtb.nobid import NoBidReason, no_bid_body
+from counterpoint.openrtb.objects import BidRequest
+from counterpoint.openrtb.request import decode_request
+from counterpoint.openrtb.response import Bid
+
+SAMPLES_MAX: Final = 32  # bodies kept of requests that failed an assertion, the newest
+SAMPLE_BYTES_MAX: Final = 65_536
+QUARANTINE_AFTER: Final = 3  # assertions that one line item may fail
+
+
+class Answer(Struct, frozen=True, gc=False):
+    """``status`` 200 with a bid or a long no-bid, 204 without one, 400 for what is no request. ``reason``: None for a
+    bid."""
+
+    status: int
+    body: bytes = b""
+    reason: NoBidReason | None = None
+
+
+class Failure(Struct, frozen=True):
+    """A request that failed an assertion of ours."""
+
+    at_ns: int
+    exchange: str
+    what: str
+    body: bytes
+
+
+class ExchangeCounts:
+    """Of one exchange, since the start. ``no_bids`` by reason."""
+
+    __slots__ = ("bid_requests", "bids", "no_bids", "requests", "tests")
+
+    def __init__(self) -> None:
+        self.requests = 0
+        self.bid_requests = 0  # requests that ended in a bid
+        self.bids = 0
+        self.tests = 0
+        self.no_bids: dict[NoBidReason, int] = {}
+
+
+class Engine:
+    """Owned by one event loop. ``clock`` gives nanoseconds since the epoch; ``seed`` starts the chance of decisions."""
+
+    def __init__(
+        self,
+        view: View,
+        book: AllowanceBook,
+        frequency: FrequencyBook,
+        signer: Signer,
+        *,
+        public_url: str,
+        bidder_id: str,
+        seed: int,
+        ids: IdSource | None = None,
+        outbox: Outbox | None = None,
+        clock: Callable[[], int] = time.time_ns,
+    ) -> None:
+        self.bidder_id = bidder_id
+        self.source = f"bidder/{bidder_id}"
+        self.book = book
+        self.frequency = frequency
+        self.signer = signer
+        self.urls = UrlBase(public_url)
+        self.ids = ids if ids is not None else IdSource()
+        self.outbox = outbox
+        self.clock = clock
+        self.stages: StageClock | None = None  # set by the benchmark
+        self.counts: dict[str, ExchangeCounts] = {name: ExchangeCounts() for name in view.part.exchanges}
+        self.unknown_exchange = 0
+        self.invalid_requests = 0
+        self.failed_assertions = 0
+        self.failures: deque[Failure] = deque(maxlen=SAMPLES_MAX)
+        self.refusals = Refusals()
+        self.latency = Histogram()  # for the HTTP layer, which sees the socket
+        self.swaps = 0
+        self._seed = mix64(seed)
+        self._drawn = 0
+        self._failed_items: dict[str, int] = {}
+        self._view = view
+        self._scratch = Scratch(view.part)
+        self._markups = Markups(view.part)
+        if book.campaign_ids != view.part.campaign_ids:
+            book.remap(view.part.campaign_ids)
+
+    @property
+    def view(self) -> View:
+        return self._view
+
+    def swap(self, view: View) -> None:
+        """Use this View from the next request on. Money and counts stay; positions follow the new catalog."""
+        if view.part is not self._view.part:
+            self._scratch = Scratch(view.part)
+            self._markups = Markups(view.part)
+            self.frequency.horizon_ns = max(self.frequency.horizon_ns, view.part.horizon_ns)
+            self.book.remap(view.part.campaign_ids)
+            for name in view.part.exchanges:
+                self.counts.setdefault(name, ExchangeCounts())
+        self._view = view
+        self.swaps += 1
+
+    def answer(self, exchange: str, body: bytes, received_ns: int) -> Answer:
+        """``received_ns``: when the request's first byte came, by the same clock; its deadline counts from there."""
+        counts = self.counts.get(exchange)
+        place = self._view.part.exchanges.get(exchange)
+        if counts is None or place is None:
+            self.unknown_exchange += 1
+            return Answer(404, b"", NoBidReason.UNKNOWN_EXCHANGE)
+        counts.requests += 1
+        stages = self.stages
+        if stages is not None:
+            stages.requests += 1
+            stages.start()
+        try:
+            request = decode_request(body)
+        except InvalidRequest:
+            self.invalid_requests += 1
+            _count(counts, NoBidReason.INVALID_REQUEST)
+            return Answer(400, b"", NoBidReason.INVALID_REQUEST)
+        try:
+            return self._answer(request, exchange, place, counts, received_ns, stages)
+        except AssertionError as error:
+            return self._failed(error, request, exchange, place, counts, body)
+
+    def _answer(
+        self,
+        request: BidRequest,
+        exchange: str,
+        place: ExchangePart,
+        counts: ExchangeCounts,
+        received_ns: int,
+        stages: StageClock | None,
+    ) -> Answer:
+        deadline_ns = received_ns + deadline_after_ns(request.tmax, place)
+        now_ns = self.clock()
+        if now_ns > deadline_ns:
+            return self._no_bid(request.id, NoBidReason.LATE, place, counts)
+        user = self._user(request, exchange)
+        if stages is not None:
+            stages.lap("decode")
+        self._drawn += 1
+        rng_key = mix64(self._seed ^ self._drawn)
+        view = self._view
+        made = decide(
+            request,
+            exchange,
+            view,
+            user,
+            self.book.left,
+            now_ns,
+            rng_key,
+            scratch=self._scratch,
+            stages=stages,
+        )
+        if isinstance(made, NoBid):
+            return self._no_bid(request.id, made.reason, place, counts)
+        if self.clock() > deadline_ns:
+            return self._no_bid(request.id, NoBidReason.LATE, place, counts)
+        committed = commit(
+            made,
+            request,
+            view,
+            place,
+            user,
+            self.book,
+            self.frequency,
+            self._markups,
+            self.ids,
+            self.refusals,
+            now_ns,
+        )
+        if isinstance(committed, NoBidReason):
+            return self._no_bid(request.id, committed, place, counts)
+        if stages is not None:
+            stages.lap("commit")
+        counts.bid_requests += 1
+        counts.bids += len(committed)
+        answer = Answer(200, self._respond(request, made, committed, view, place, user, now_ns, rng_key))
+        if stages is not None:
+            stages.lap("encode")
+        return answer
+
+    def _user(self, request: BidRequest, exchange: str) -> UserState:
+        """Take the person out of the request; what we know of them, or nobody where nothing may be known."""
+        usable = ids_usable(request)
+        identity = take_identity(request)
+        if not usable:
+            return NOBODY
+        kind, raw_id = identity.stable_id()
+        if kind is IdKind.NONE:
+            return NOBODY
+        if kind is IdKind.USER:
+            raw_id = f"{exchange}:{raw_id}"
+        return self.frequency.state(self.frequency.user_key(kind.value, raw_id))
+
+    def _respond(
+        self,
+        request: BidRequest,
+        made: Candidates,
+        committed: list[Committed],
+        view: View,
+        place: ExchangePart,
+        user: UserState,
+        now_ns: int,
+        rng_key: int,
+    ) -> bytes:
+        """Sign, tell, encode. A failure in here gives the reserved money back."""
+        part = view.part
+        profile = place.profile
+        test = request.test == 1
+        bids: list[Bid] = []
+        try:
+            archived = b""
+            if self.outbox is not None and not test:
+                archived = pack_input(request, profile.id, view, user, made, now_ns, rng_key)
+            for bid in committed:
+                item, creative = bid.candidate.line_item, bid.candidate.creative
+                form = bid.form
+                signed = SignedBid(
+                    bid_id=bid.bid_id,
+                    allowance_id=bid.allowance_id,
+                    campaign_id=part.line_items[item].campaign_id,
+                    line_item_id=part.line_items[item].id,
+                    creative_id=part.creatives[creative].id,
+                    exchange=profile.id,
+                    media=part.creatives[creative].media.value,
+                    settles=place.settles[form.mtype],
+                    bid_nanos=bid.candidate.price,
+                    currency=made.currency,
+                    rate_micros=made.rate_micros,
+                    arm=ARMS[made.arm],
+                    bid_at_ns=now_ns,
+                    reservation_until_ns=bid.until_ns,
+                    expires_at_ns=now_ns + profile.notice_life_ms * NS_PER_MS,
+                    user_key=user.key,
+                    test=test,
+                )
+                tokens = self.signer.sign(signed)
+                bids.append(
+                    make_bid(
+                        part, place, self.urls, signed, tokens, form, creative, bid.imp, bid.price_micros
+                    )
+                )
+                if self.outbox is not None and not test:
+                    self.outbox.offer(
+                        make_placed(signed, bid, made, request, view, place, self.source, archived)
+                    )
+            return make_response(made, place, bids)
+        except AssertionError as error:
+            for bid in committed:
+                self.book.released(bid.bid_id)
+                if user.key:
+                    self.frequency.release(user.key, bid_key(bid.bid_id))
+            failing = committed[min(len(bids), len(committed) - 1)]
+            raise LineItemFailed(failing.candidate.line_item, str(error)) from error
+
+    def _no_bid(
+        self, request_id: str, reason: NoBidReason, place: ExchangePart, counts: ExchangeCounts
+    ) -> Answer:
+        _count(counts, reason)
+        if place.profile.no_bid is NoBidForm.NBR_BODY:
+            return Answer(200, no_bid_body(request_id, reason.nbr), reason)
+        return _SHORT[reason]
+
+    # ---- what we did wrong
+
+    def _failed(
+        self,
+        error: AssertionError,
+        request: BidRequest,
+        exchange: str,
+        place: ExchangePart,
+        counts: ExchangeCounts,
+        body: bytes,
+    ) -> Answer:
+        self.failed_assertions += 1
+        self.failures.append(Failure(self.clock(), exchange, str(error), body[:SAMPLE_BYTES_MAX]))
+        if isinstance(error, LineItemFailed):
+            self._blame(error.line_item)
+        return self._no_bid(request.id, NoBidReason.INTERNAL_ERROR, place, counts)
+
+    def _blame(self, item: int) -> None:
+        """After QUARANTINE_AFTER failed assertions a line item is left out, until the catalog changes or a restart."""
+        name = self._view.part.line_items[item].id
+        self._failed_items[name] = self._failed_items.get(name, 0) + 1
+        if self._failed_items[name] >= QUARANTINE_AFTER:
+            self.swap(compile_view(quarantine(self._view.inputs, name), self._view))
+
+
+_SHORT: Final = {reason: Answer(204, b"", reason) for reason in NoBidReason}
+
+
+def _count(counts: ExchangeCounts, reason: NoBidReason) -> None:
+    counts.no_bids[reason] = counts.no_bids.get(reason, 0) + 1
+
+
+def deadline_after_ns(tmax_ms: int, place: ExchangePart) -> int:
+    """Own deadline: ``tmax`` less the network round trip, and never more than the profile's; a request that leaves us
+    no time at all is late at once. ``tmax`` 0 or absurd: the profile's."""
+    profile = place.profile
+    own_ms = profile.deadline_ms_max
+    if tmax_ms > 0:
+        own_ms = min(tmax_ms - profile.round_trip_ms, own_ms)
+    return own_ms * NS_PER_MS
