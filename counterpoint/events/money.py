@@ -87,7 +87,7 @@ class AllowanceRefused(Event, frozen=True, kw_only=True, tag="allowance_refused"
     campaign_id: str
     arm: str
     reason: str  # "budget_spent" | "stopped" | "flight_over" | "unknown_campaign" | "stale_incarnation" |
-    # "not_started" | "paused" | "day_ending" | "bad_amount" | "holds_enough"
+    # "not_started" | "paused" | "day_ending" | "bad_amount" | "holds_enough" | "too_old"
     retry_after_ns: int = 0  # 0: not before something changes
 
 

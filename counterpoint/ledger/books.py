@@ -6,8 +6,7 @@ or not at all, so a crash at any moment leaves a state from which the same deliv
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from msgspec import Struct
 from sqlalchemy import Row, func, insert, select, update
@@ -22,6 +21,7 @@ from counterpoint.events.money import (
     BidderStarted,
     SettlementNoticed,
 )
+from counterpoint.events.places import belongs
 from counterpoint.ledger import grant, prune
 from counterpoint.ledger import split as pools
 from counterpoint.ledger.config import LedgerConfig
@@ -39,6 +39,7 @@ from counterpoint.ledger.tables import (
     OUTBOX,
     POSITIONS,
     SETTLEMENTS,
+    SPLITS,
     open_engine,
 )
 from counterpoint.ledger.verify import Verification, verify
@@ -159,6 +160,14 @@ class Ledger:
         )
         return result[0], outgoing
 
+    def split_is_applied(self, pool_id: str, epoch: int, now_ns: int) -> bool:
+        """Is this epoch's split of the pool in force for today? Only reads."""
+        with self._reader.connect() as connection:
+            row = connection.execute(select(SPLITS).where(SPLITS.c.pool_id == pool_id)).one_or_none()
+        members = self._catalog.pools.get(pool_id, ())
+        day = max((local_day(now_ns, c.utc_offset_minutes) for c in members), default="")
+        return row is not None and (epoch < row.epoch or (epoch == row.epoch and day <= row.day))
+
     # ---- the outbox
 
     def unsent(self, limit: int = 1_000) -> list[Outgoing]:
@@ -173,20 +182,19 @@ class Ledger:
 
     def forget_sent(self) -> None:
         """Forget what was sent now, without waiting for the next transaction."""
-        if self._sent:
+        sent = list(self._sent)
+        if sent:
             with self.engine.begin() as connection:
-                forget(connection, self._sent)
-            self._sent.clear()
+                forget(connection, sent)
+            del self._sent[: len(sent)]
 
     # ---- reading
 
-    def position(self, stream: str) -> int:
-        """The sequence up to which the stream is in the books; 0: nothing yet."""
+    def position(self, stream: str) -> tuple[int, int] | None:
+        """(sequence, stored_at_ns) up to which the stream is in the books; None: nothing yet."""
         with self._reader.connect() as connection:
-            return (
-                connection.execute(select(POSITIONS.c.sequence).where(POSITIONS.c.stream == stream)).scalar()
-                or 0
-            )
+            row = connection.execute(select(POSITIONS).where(POSITIONS.c.stream == stream)).one_or_none()
+            return (row.sequence, row.stored_at_ns) if row is not None else None
 
     def accounts(self, day: str | None = None) -> list[Account]:
         with self._reader.connect() as connection:
@@ -235,19 +243,16 @@ class Ledger:
     # ---- inside
 
     def _write(self, change: Callable[[Work], object], now_ns: int) -> list[Outgoing]:
-        with self._transaction(now_ns) as (connection, work):
+        sent = list(self._sent)  # more may be marked while this runs in another thread
+        with self.engine.begin() as connection:
+            work = Work(connection, self._catalog, self.config, now_ns)
             change(work)
             outgoing = work.flush()
-            forget(connection, self._sent)
-        self._sent.clear()
+            forget(connection, sent)
+        del self._sent[: len(sent)]
         for what, number in work.counts.items():
             self.counts[what] = self.counts.get(what, 0) + number
         return outgoing
-
-    @contextmanager
-    def _transaction(self, now_ns: int) -> Iterator[tuple[Connection, Work]]:
-        with self.engine.begin() as connection:
-            yield connection, Work(connection, self._catalog, self.config, now_ns)
 
     def _unopened(self, now_ns: int) -> list[tuple[str, str]]:
         today = ((c.id, local_day(now_ns, c.utc_offset_minutes)) for c in self._catalog.campaigns.values())
@@ -255,7 +260,16 @@ class Ledger:
 
     def _book_delivery(self, work: Work, delivery: Delivery) -> None:
         for event in delivery.events:
-            self._book_event(work, event)
+            if belongs(event, delivery.subject):
+                self._book_event(work, event)
+            else:  # an author is its credential: what another wrote in its name does not count
+                work.find(
+                    "wrong_subject",
+                    event.event_id,
+                    "",
+                    0,
+                    f"{type(event).__name__} on {delivery.subject}",
+                )
         if delivery.unreadable:
             # Not lost: it stays on the stream at this position, for a version that can read it.
             work.find(

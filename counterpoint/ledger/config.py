@@ -17,6 +17,7 @@ class LedgerConfig(Struct, frozen=True, forbid_unknown_fields=True):
 
     allowance_life_ns: _Positive = 45 * NS_PER_S  # no bid on an allowance after this
     allowance_life_min_ns: _Positive = 1 * NS_PER_S  # a day or flight ending sooner grants nothing more
+    request_life_ns: _Positive = 30 * NS_PER_S  # an older request is refused
     notice_life_default_ns: _Positive = 86_400 * NS_PER_S  # where the catalog names no exchange
     bidder_share_max_ppm: _Ppm = 500_000  # of a day's budget in one bidder's hands: what its crash withholds
     grant_min_ppm: _Ppm = 1_000  # of the day's budget: less than this is not worth an allowance

@@ -68,6 +68,11 @@ def request(work: Work, event: AllowanceRequested) -> None:
 def _grant(work: Work, event: AllowanceRequested) -> AllowanceGranted | tuple[str, int]:
     """The grant, or (reason, retry_after_ns)."""
     now_ns, config = work.now_ns, work.config
+    if now_ns - event.recorded_at_ns > config.request_life_ns:
+        return (
+            "too_old",
+            config.retry_after_ns,
+        )  # heard after an outage: who asked has asked again, or is gone
     if not work.incarnation_known(event.bidder_id, event.incarnation):
         _begin_incarnation(work, event.bidder_id, event.incarnation)  # its start was not heard: this is it
     if work.current_incarnation(event.bidder_id) != event.incarnation:

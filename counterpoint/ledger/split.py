@@ -28,7 +28,8 @@ class SplitApplied(Struct, frozen=True):
 
 class SplitRefused(Struct, frozen=True):
     """Nothing moved. ``reason``: repeated_epoch | unknown_pool | no_shares | days_differ | cut_pending |
-    minima_exceed_sum | maxima_below_sum | stopped."""
+    minima_exceed_sum |
+    maxima_below_sum."""
 
     pool_id: str
     reason: str
@@ -88,11 +89,9 @@ def apply_split(
     """Move budgets of today inside one pool towards ``shares_ppm``; members that are not named keep their share.
 
     Refused as a whole when the sum cannot be kept within every member's minimum, maximum and what it has spent and
-    promised already. An epoch that is not newer than the last applied one changes nothing.
+    promised already. A move lasts for its local day; the same epoch may be applied again on a later day, and otherwise
+    an epoch that is not newer than the last applied one changes nothing.
     """
-    last = work.split_epoch(pool_id)
-    if last is not None and epoch <= last:
-        return SplitRefused(pool_id, "repeated_epoch")
     campaigns = work.catalog.pools.get(pool_id)
     if not campaigns:
         return SplitRefused(pool_id, "unknown_pool")
@@ -102,6 +101,9 @@ def apply_split(
     if len(days) != 1:
         return SplitRefused(pool_id, "days_differ")
     day = days.pop()
+    last = work.last_split(pool_id)
+    if last is not None and (epoch < last[0] or (epoch == last[0] and day <= last[1])):
+        return SplitRefused(pool_id, "repeated_epoch")
     accounts = [work.account(c.id, day) for c in campaigns]
     if any(a.budget != a.target for a in accounts):
         return SplitRefused(pool_id, "cut_pending")
@@ -118,7 +120,7 @@ def apply_split(
     budgets = project(total, members)
     if isinstance(budgets, str):
         return SplitRefused(pool_id, budgets)
-    work.keep_split_epoch(pool_id, epoch)
+    work.keep_split(pool_id, epoch, day)
     after = {c.id: b for c, b in zip(campaigns, budgets, strict=True)}
     changes = [(a, b - a.budget) for a, b in zip(accounts, budgets, strict=True) if b != a.budget]
     for account, change in sorted(changes, key=lambda c: c[1]):  # givers first: the pool is never below zero

@@ -204,12 +204,13 @@ LATENESS = Table(
     Column("since_ns", BigInteger, nullable=False),
 )
 
-# The last epoch whose split was applied, per pool: an older or repeated one changes nothing.
+# The last epoch whose split was applied, per pool, and on which day: an older or repeated one changes nothing.
 SPLITS = Table(
     "splits",
     METADATA,
     Column("pool_id", String, primary_key=True),
     Column("epoch", BigInteger, nullable=False),
+    Column("day", String(10), nullable=False),
     Column("at_ns", BigInteger, nullable=False),
 )
 

@@ -224,12 +224,14 @@ class Work:
             )
         )
 
-    def split_epoch(self, pool_id: str) -> int | None:
-        return self.connection.execute(select(SPLITS.c.epoch).where(SPLITS.c.pool_id == pool_id)).scalar()
+    def last_split(self, pool_id: str) -> tuple[int, str] | None:
+        """(epoch, day) of the last split that was applied."""
+        row = self.connection.execute(select(SPLITS).where(SPLITS.c.pool_id == pool_id)).one_or_none()
+        return (row.epoch, row.day) if row is not None else None
 
-    def keep_split_epoch(self, pool_id: str, epoch: int) -> None:
-        values = {"epoch": epoch, "at_ns": self.now_ns}
-        if self.split_epoch(pool_id) is None:
+    def keep_split(self, pool_id: str, epoch: int, day: str) -> None:
+        values = {"epoch": epoch, "day": day, "at_ns": self.now_ns}
+        if self.last_split(pool_id) is None:
             self.connection.execute(insert(SPLITS).values(pool_id=pool_id, **values))
         else:
             self.connection.execute(update(SPLITS).where(SPLITS.c.pool_id == pool_id).values(**values))
