@@ -207,8 +207,11 @@ class NatsSubscription:
 class NatsBus:
     """A connection with one role's credential. ``await bus.open()`` first; then it is kept until :meth:`close`."""
 
-    def __init__(self, url: str, user: str, password: str, name: str) -> None:
+    def __init__(
+        self, url: str, user: str, password: str, name: str, *, publish_wait_s: float = PUBLISH_WAIT_S
+    ) -> None:
         self.link = Link(url, user, password, name)
+        self._publish_wait_s = publish_wait_s
 
     async def open(self, wait_s: float = 5.0, *, required: bool = True) -> NatsBus:
         """Connect. With ``required`` False a bus that is away is no error: it is used once it is there."""
@@ -229,7 +232,7 @@ class NatsBus:
             subject,
             raw,
             headers={"Nats-Msg-Id": batch_id or batch_id_of(events)},
-            wait_s=PUBLISH_WAIT_S,
+            wait_s=self._publish_wait_s,
         )
         answer = msgspec.json.decode(replies[0].data)
         error = answer.get("error")

@@ -1,7 +1,7 @@
 """The outbox: what may be shed waits here, bounded, and leaves in batches.
 
 ``offer`` is two comparisons and an append; encoding and sending happen in ``run``, which the owner keeps as a task.
-When the bus is away or slower than the events come, new ones are shed and counted: the oldest are already on their way.
+When the bus is away the batch on its way is retried and the buffer fills; past its bound new events are shed and counted.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ EVENTS_MAX = 50_000  # about 5 s at 10,000 a second
 BATCH_MAX = 250
 FLUSH_EVERY_S = 0.05
 AWAY_PAUSE_S = 0.25
-RETRIES_MAX = 3  # per batch when it is unknown whether it was stored; then it is shed
 
 
 class BatchingOutbox:
@@ -106,15 +105,14 @@ class BatchingOutbox:
         return True
 
     async def _send(self, subject: str, events: Sequence[Event]) -> None:
-        batch_id = self._ids.next(
-            events[0].recorded_at_ns
-        )  # cheaper than a digest, and kept over the retries
-        for _ in range(RETRIES_MAX):
+        batch_id = self._ids.next(events[0].recorded_at_ns)  # cheaper than a digest, the same on every retry
+        while True:
             try:
                 await self._bus.publish(subject, events, batch_id=batch_id)
             except BusUnavailable:
-                if not self._bus.connected():
+                if self._stopping:
                     break
+                await asyncio.sleep(AWAY_PAUSE_S)  # meanwhile the buffer fills, and past its bound it sheds
             except BusRefused:
                 break
             else:
