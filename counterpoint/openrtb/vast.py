@@ -67,13 +67,17 @@ def skip_offset_s(
     offered_skip: int | None,
     battr: Sequence[int],
     duration_s: int,
+    protocol: int = PROTOCOL_UNSTATED,
 ) -> int | None:
     """Seconds until our own skip button, or ``None``: the document asks for none.
 
     Only where the player does not bring its own (``skip`` 1) and was not told to keep the ad whole (``skip`` 0), the
-    publisher does not block skippable ads, and there is something left to skip. The bid then declares attribute 16.
+    publisher does not block skippable ads, the document's version knows of skipping (since 3.0), and there is something
+    left to skip. The bid then declares attribute 16.
     """
     if not creative_skippable or offered_skip is not None or ATTR_SKIPPABLE in battr:
+        return None
+    if VERSION_BY_PROTOCOL[protocol] < "3":
         return None
     return skip_after_s if 0 < skip_after_s < duration_s else None
 

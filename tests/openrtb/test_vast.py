@@ -162,6 +162,7 @@ def test_a_skip_button_of_our_own_only_where_nobody_else_decides() -> None:
     assert offset(skip=0) is None
     assert offset(battr=(16,)) is None
     assert skip_offset_s(True, 5, offered_skip=None, battr=(), duration_s=5) is None
+    assert skip_offset_s(True, 5, offered_skip=None, battr=(), duration_s=30, protocol=2) is None
 
 
 def test_a_wrapper_parses() -> None:
