@@ -38,6 +38,9 @@ class Directory:
         self.campaigns: dict[str, CampaignEntry] = {}
         self.conversion_tokens: dict[str, str] = {}  # by advertiser; empty: conversions refused
         self.exchanges: dict[str, ExchangeProfile] = {}
+        self.capped: frozenset[str] = (
+            frozenset()
+        )  # line items with a frequency cap: the others are not counted
         self.rates: dict[str, int] = {}  # micros of the account currency for one unit
         self.unusable_click_urls = 0
 
@@ -63,6 +66,7 @@ class Directory:
         }
         made.conversion_tokens = {a.id: a.conversion_token for a in catalog.advertisers}
         made.exchanges = {profile.id: profile for profile in catalog.exchanges}
+        made.capped = frozenset(item.id for item in catalog.line_items if item.frequency_cap is not None)
         made.rates = {rate.currency: rate.micros for rate in catalog.rates}
         made.rates[catalog.account_currency] = MICROS_PER_UNIT
         if made.unusable_click_urls:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 SUB_BUCKETS = 16  # per power of two
 BUCKETS = 40 * SUB_BUCKETS  # up to 2**44 ns, about five hours; longer counts as that
 
@@ -47,3 +49,13 @@ def upper_edge_ns(index: int) -> int:
     """The exclusive upper edge of a bucket of :class:`Histogram`."""
     shift = max(0, (index >> 4) - 1)
     return (index - (shift << 4) + 1) << shift
+
+
+def merged(histograms: Iterable[Histogram]) -> Histogram:
+    """The observations of all of them in one."""
+    made = Histogram()
+    for histogram in histograms:
+        made.buckets = [a + b for a, b in zip(made.buckets, histogram.buckets, strict=True)]
+        made.count += histogram.count
+        made.total_ns += histogram.total_ns
+    return made

@@ -216,7 +216,7 @@ class Tracker:
         return judgement.outcome
 
     def _shown(self, bid: SignedBid, at_ns: int) -> None:
-        if bid.user_key:
+        if bid.user_key and bid.line_item_id in self.directory.capped:
             self.frequency.confirm(
                 bid.user_key,
                 line_item_key(bid.line_item_id),
