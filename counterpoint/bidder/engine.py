@@ -89,7 +89,10 @@ class Engine:
         ids: IdSource | None = None,
         outbox: Outbox | None = None,
         clock: Callable[[], int] = time.time_ns,
+        on_quarantine: Callable[[str], None] | None = None,
     ) -> None:
+        """``on_quarantine`` is told of a line item that failed QUARANTINE_AFTER assertions (ViewHolder.quarantine);
+        without it the engine makes a View without the line item itself, at once."""
         self.bidder_id = bidder_id
         self.source = f"bidder/{bidder_id}"
         self.book = book
@@ -108,6 +111,7 @@ class Engine:
         self.refusals = Refusals()
         self.latency = Histogram()  # for the HTTP layer, which sees the socket
         self.swaps = 0
+        self._on_quarantine = on_quarantine
         self._seed = mix64(seed)
         self._drawn = 0
         self._failed_items: dict[str, int] = {}
@@ -317,7 +321,11 @@ class Engine:
         """After QUARANTINE_AFTER failed assertions a line item is left out, until the catalog changes or a restart."""
         name = self._view.part.line_items[item].id
         self._failed_items[name] = self._failed_items.get(name, 0) + 1
-        if self._failed_items[name] >= QUARANTINE_AFTER:
+        if self._failed_items[name] != QUARANTINE_AFTER:
+            return
+        if self._on_quarantine is not None:
+            self._on_quarantine(name)
+        else:
             self.swap(compile_view(quarantine(self._view.inputs, name), self._view))
 
 
