@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final, TypeVar
 
 import numpy as np
@@ -50,9 +50,9 @@ class Rows:
             self._rows.append(row)
         return known
 
-    def add_list(self, positions: Sequence[int]) -> tuple[int, int]:
+    def add_list(self, positions: NDArray[np.int32]) -> tuple[int, int]:
         start = self._position_count
-        self.positions.append(np.asarray(positions, np.int32))
+        self.positions.append(positions)
         self._position_count += len(positions)
         return start, self._position_count
 
@@ -65,18 +65,40 @@ class Rows:
         return np.concatenate(self.positions) if self.positions else np.zeros(1, np.int32)
 
 
-def by_value(targets: Sequence[Iterable[K]]) -> tuple[list[int], dict[K, list[int]]]:
-    """Positions that name no value, and positions by value."""
-    unlimited: list[int] = []
-    members: dict[K, list[int]] = {}
+def by_value(
+    targets: Iterable[tuple[K, ...]], read: Callable[[tuple[K, ...]], Iterable[str]]
+) -> tuple[NDArray[np.int32], dict[str, NDArray[np.int32]]]:
+    """Positions that name no value, and positions by value in ascending order.
+
+    Line items often share a list (a daypart, a country set), so each different one is read once.
+    """
+    groups: dict[tuple[K, ...], list[int]] = {}
     for position, values in enumerate(targets):
-        limited = False
-        for value in values:
-            limited = True
-            members.setdefault(value, []).append(position)
-        if not limited:
-            unlimited.append(position)
-    return unlimited, members
+        at = groups.get(values)
+        if at is None:
+            groups[values] = [position]
+        else:
+            at.append(position)
+    unlimited: list[NDArray[np.int32]] = []
+    members: dict[str, list[NDArray[np.int32]]] = {}
+    for values, at in groups.items():
+        positions = np.asarray(at, np.int32)
+        if not values:
+            unlimited.append(positions)
+        for name in set(read(values)):
+            members.setdefault(name, []).append(positions)
+    return _joined(unlimited), {name: _joined(parts) for name, parts in sorted(members.items())}
+
+
+def _joined(parts: list[NDArray[np.int32]]) -> NDArray[np.int32]:
+    if len(parts) == 1:
+        return parts[0]
+    return np.sort(np.concatenate(parts)) if parts else np.zeros(0, np.int32)
+
+
+def each(read: Callable[[K], str]) -> Callable[[tuple[K, ...]], list[str]]:
+    """Read a list value by value; what reads as nothing is dropped."""
+    return lambda values: [name for name in map(read, values) if name]
 
 
 class Dense(Struct):
@@ -86,53 +108,52 @@ class Dense(Struct):
     rows: dict[str, int]
 
 
-def dense(rows: Rows, targets: Sequence[Iterable[str]]) -> Dense:
+def dense(
+    rows: Rows, targets: Iterable[tuple[K, ...]], read: Callable[[tuple[K, ...]], Iterable[str]]
+) -> Dense:
     """Row of a value = those that name it or name none."""
-    unlimited, members = by_value(targets)
+    unlimited, members = by_value(targets, read)
     if len(unlimited) == rows.count:
         return Dense(-1, {})
     base = rows.bits(unlimited)
-    return Dense(rows.add(base), {v: rows.add(base | rows.bits(at)) for v, at in sorted(members.items())})
+    return Dense(rows.add(base), {v: rows.add(base | rows.bits(at)) for v, at in members.items()})
 
 
-def blocking(rows: Rows, targets: Sequence[Iterable[str]]) -> dict[str, int]:
-    """Row of a value = those that refuse it."""
-    _, members = by_value(targets)
-    return {v: rows.add(rows.bits(at)) for v, at in sorted(members.items())}
+def naming(
+    rows: Rows, targets: Iterable[tuple[K, ...]], read: Callable[[tuple[K, ...]], Iterable[str]]
+) -> dict[str, int]:
+    """Row of a value = those that name it."""
+    _, members = by_value(targets, read)
+    return {v: rows.add(rows.bits(at)) for v, at in members.items()}
 
 
-def _spread(rows: Rows, members: dict[str, list[int]]) -> tuple[dict[str, int], dict[str, tuple[int, int]]]:
-    """A list of n positions costs 4n bytes and n steps a request, a row 8 bytes and a quarter step a word."""
-    common: dict[str, int] = {}
-    rare: dict[str, tuple[int, int]] = {}
-    for value, at in sorted(members.items()):
-        if len(at) > 2 * rows.words:
-            common[value] = rows.add(rows.bits(at))
-        else:
-            rare[value] = rows.add_list(at)
-    return common, rare
+def sparse(
+    rows: Rows,
+    targets: Iterable[tuple[K, ...]],
+    read: Callable[[tuple[K, ...]], Iterable[str]],
+    *,
+    blocks: bool = False,
+) -> Sparse:
+    """Lists and rows of those that name a value; ``base`` of those that name none, unless it is about blocking.
 
-
-def sparse(rows: Rows, targets: Sequence[Iterable[str]]) -> Sparse:
-    unlimited, members = by_value(targets)
-    if len(unlimited) == rows.count:
+    A list of n positions costs 4n bytes and n steps a request, a row 8 bytes and a quarter step a word.
+    """
+    unlimited, members = by_value(targets, read)
+    if not members:
         return Sparse(-1, {}, {})
-    common, rare = _spread(rows, members)
-    return Sparse(rows.add(rows.bits(unlimited)), common, rare)
+    found = Sparse(-1 if blocks else rows.add(rows.bits(unlimited)), {}, {})
+    for value, at in members.items():
+        if len(at) > 2 * rows.words:
+            found.dense[value] = rows.add(rows.bits(at))
+        else:
+            found.lists[value] = rows.add_list(at)
+    return found
 
 
-def sparse_blocking(rows: Rows, targets: Sequence[Iterable[str]]) -> Sparse:
-    _, members = by_value(targets)
-    common, rare = _spread(rows, members)
-    return Sparse(-1, common, rare)
-
-
-def device_types(declared: Iterable[int]) -> set[str]:
+def device_types(declared: Iterable[int]) -> set[int]:
     """AdCOM type 1 (mobile or tablet) is what phones (4) and tablets (5) are too."""
     wanted = set(declared)
-    if 1 in wanted:
-        wanted |= {4, 5}
-    return {str(t) for t in wanted}
+    return wanted | {4, 5} if 1 in wanted else wanted
 
 
 def size_key(w: int, h: int) -> str:
@@ -190,6 +211,7 @@ class Creatives(Struct):
     """Creative columns and the numbering of sizes and mime types they use."""
 
     columns: NDArray[np.int64]
+    details: NDArray[np.int64]
     files: NDArray[np.int64]
     sizes: dict[tuple[int, int], int]
     mimes: dict[str, int]  # id; bit = 1 << id
@@ -199,6 +221,7 @@ def compile_creatives(creatives: Sequence[Creative]) -> Creatives:
     sizes: dict[tuple[int, int], int] = {}
     mimes: dict[str, int] = {}
     columns = np.zeros((max(1, len(creatives)), q.CREATIVE_COLUMNS), np.int64)
+    details = np.zeros((len(columns), q.DETAIL_COLUMNS), np.int64)
     files: list[tuple[int, int]] = []
 
     def bit(mime: str) -> int:
@@ -209,6 +232,7 @@ def compile_creatives(creatives: Sequence[Creative]) -> Creatives:
 
     for position, creative in enumerate(creatives):
         c = columns[position]
+        d = details[position]
         c[q.C_MEDIA] = 1 << (MTYPE[creative.media] - 1)
         c[q.C_SIZE] = -1
         flags = q.FLAG_SECURE * is_secure(creative) | q.FLAG_SKIPPABLE * creative.skippable
@@ -226,24 +250,24 @@ def compile_creatives(creatives: Sequence[Creative]) -> Creatives:
         c[q.C_APIS] = code_bits(creative.apis)
         c[q.C_DURATION] = creative.duration_s
         c[q.C_PROTOCOLS] = code_bits(creative.protocols)
-        c[q.C_FILES] = len(files)
+        d[q.D_FILES] = len(files)
         files += [(bit(normal.mime(f.mime)), f.bitrate_kbps) for f in creative.files]
-        c[q.C_FILES + 1] = len(files)
+        d[q.D_FILES + 1] = len(files)
         if creative.media is Media.NATIVE and creative.native is not None:
             assets = creative.native
-            c[q.C_TITLE] = len(assets.title)
-            c[q.C_IMAGES : q.C_IMAGES + 6] = [
+            d[q.D_TITLE] = len(assets.title)
+            d[q.D_IMAGES : q.D_IMAGES + 6] = [
                 *((assets.main_w, assets.main_h) if assets.main_url else (0, 0)),
                 bit(normal.image_mime(assets.main_url)),
                 *((assets.icon_w, assets.icon_h) if assets.icon_url else (0, 0)),
                 bit(normal.image_mime(assets.icon_url)),
             ]
             for kind, text in assets.data_by_type().items():
-                c[q.C_DATA + kind] = len(text)
+                d[q.D_DATA + kind] = len(text)
             flags |= q.FLAG_NATIVE_VIDEO * bool(assets.video_vast_url)
         c[q.C_FLAGS] = flags
     table = np.asarray(files, np.int64).reshape(-1, 2) if files else np.zeros((1, 2), np.int64)
-    return Creatives(columns, table, sizes, mimes)
+    return Creatives(columns, details, table, sizes, mimes)
 
 
 def compile_members(catalog: Catalog, creative_at: dict[str, int]) -> NDArray[np.int32]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from counterpoint.catalog import normal
 from counterpoint.catalog import query as q
-from counterpoint.catalog.compile import MEDIA_KEY, Dense, Sparse, code_bits
+from counterpoint.catalog.compile import MEDIA_KEY, Sparse, code_bits
 from counterpoint.catalog.query import AvOffer, BannerOffer, Fit, ImageAsset, NativeOffer, Query
 
 if TYPE_CHECKING:
@@ -79,18 +79,23 @@ def fill_query(
     cells[q.Q_NOW] = now_ns
     n = q.Q_ROWS
     country = normal.country(country) if country else ""
-    asked: tuple[tuple[Dense, str], ...] = (
-        (index.exchange, exchange),
-        (index.country, country),
-        (index.device_type, str(device_type)),
-        (index.os, normal.os(os) if os else ""),
-        (index.channel, channel),
-        (index.hour, str(hour_of_week)),
-        (index.language, normal.language(language) if language else ""),
-    )
-    for dimension, value in asked:
-        if dimension.base >= 0:
-            cells[n] = dimension.rows.get(value, dimension.base)
+    language = normal.language(language) if language else ""
+    for dimension, value in zip(
+        index.dimensions,
+        (
+            exchange,
+            country,
+            str(device_type),
+            normal.os(os) if os else "",
+            channel,
+            str(hour_of_week),
+            language,
+        ),
+        strict=True,
+    ):
+        base = dimension.base
+        if base >= 0:
+            cells[n] = dimension.rows.get(value, base)
             n += 1
     cells[q.Q_ROWS_N] = n - q.Q_ROWS
 
@@ -142,9 +147,9 @@ def fill_query(
                 cells[refused] = row
                 refused += 1
 
-    hosts = normal.suffixes(normal.domain(domain)) if domain else []
+    hosts = normal.suffixes(normal.domain(domain)) if domain else ()
     if bundle:
-        hosts = [*hosts, normal.domain(bundle)]
+        hosts = (*hosts, normal.domain(bundle))
     _fill_sparse(cells, q.Q_SPARSE, index.domain, hosts)
     at = q.Q_SPARSE + q.Q_SPARSE_SIZE
     if index.region.base >= 0 and region:
@@ -261,7 +266,7 @@ def fill_fit(
         for size in banner.sizes:
             number = index.sizes.get(size)
             if number is not None:
-                cells[q.F_SIZES + number // q.SIZE_BITS] |= 1 << (number % q.SIZE_BITS)
+                cells[q.F_SIZES + (number >> q.SIZE_SHIFT)] |= 1 << (number & 31)
         cells[block + q.B_MIMES] = _mime_bits(index, banner.mimes)
         _fill_common(cells, block, banner.battr, banner.api)
         forbidden = 0

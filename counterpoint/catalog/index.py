@@ -25,14 +25,14 @@ from counterpoint.catalog.compile import (
     Dense,
     Rows,
     Sparse,
-    blocking,
     compile_creatives,
     compile_members,
     dense,
     device_types,
+    each,
     line_item_table,
+    naming,
     sparse,
-    sparse_blocking,
 )
 from counterpoint.catalog.fill import banner_sizes, fill_fit, fill_query
 from counterpoint.catalog.model import Catalog, UnknownUser
@@ -85,7 +85,7 @@ class CatalogIndex:
         self.advertiser_at = {name: at for at, name in enumerate(self.advertiser_ids)}
 
         made = compile_creatives(creatives)
-        self.cr_columns, self.cr_files = made.columns, made.files
+        self.cr_columns, self.cr_details, self.cr_files = made.columns, made.details, made.files
         self.sizes, self.mimes = made.sizes, made.mimes
         self.members = compile_members(catalog, self.creative_at)
         self.li_table = line_item_table(catalog, self.campaign_at)
@@ -106,32 +106,41 @@ class CatalogIndex:
         targets = [item.targeting for item in self.catalog.line_items]
         rows = Rows(len(targets))
         self.words = rows.words
-        self.exchange: Dense = dense(rows, [t.exchanges for t in targets])
-        self.country = dense(rows, [{normal.country(v) for v in t.countries} for t in targets])
-        self.device_type = dense(rows, [device_types(t.device_types) for t in targets])
-        self.os = dense(rows, [{normal.os(v) for v in t.os} for t in targets])
-        self.channel = dense(rows, [{v.strip().lower() for v in t.channels} for t in targets])
-        self.hour = dense(rows, [{str(v) for v in set(t.hours_utc)} for t in targets])
-        self.language = dense(rows, [{normal.language(v) for v in t.languages} for t in targets])
-        self.category = dense(rows, [{normal.category(v) for v in t.categories} for t in targets])
-        blocked = [{normal.category(v) for v in t.categories_blocked} for t in targets]
-        self.category_blocked: dict[str, int] = blocking(rows, blocked)
-        self.any_category_blocked: int = rows.add(rows.bits([at for at, v in enumerate(blocked) if v]))
-        self.domain: Sparse = sparse(rows, [{normal.domain(v) for v in t.domains} for t in targets])
-        self.domain_blocked = sparse_blocking(
-            rows, [{normal.domain(v) for v in t.domains_blocked} for t in targets]
+        self.exchange: Dense = dense(rows, [t.exchanges for t in targets], each(str))
+        self.country = dense(rows, [t.countries for t in targets], each(normal.country))
+        self.device_type = dense(
+            rows, [t.device_types for t in targets], lambda given: map(str, device_types(given))
         )
-        self.region = sparse(rows, [{normal.region(v) for v in t.regions} - {""} for t in targets])
+        self.os = dense(rows, [t.os for t in targets], each(normal.os))
+        self.channel = dense(rows, [t.channels for t in targets], each(str.lower))
+        self.hour = dense(rows, [t.hours_utc for t in targets], each(str))
+        self.language = dense(rows, [t.languages for t in targets], each(normal.language))
+        self.dimensions = (
+            self.exchange,
+            self.country,
+            self.device_type,
+            self.os,
+            self.channel,
+            self.hour,
+            self.language,
+        )  # of one value a request, in the order of fill_query
+        self.category = dense(rows, [t.categories for t in targets], each(normal.category))
+        blocked = [t.categories_blocked for t in targets]
+        self.category_blocked: dict[str, int] = naming(rows, blocked, each(normal.category))
+        self.any_category_blocked: int = rows.add(rows.bits([at for at, v in enumerate(blocked) if v]))
+        self.domain: Sparse = sparse(rows, [t.domains for t in targets], each(normal.domain))
+        self.domain_blocked = sparse(
+            rows, [t.domains_blocked for t in targets], each(normal.domain), blocks=True
+        )
+        self.region = sparse(rows, [t.regions for t in targets], each(normal.region))
         # Media and size of what it could serve: implied by its creatives, after its own limits on them.
-        media: list[set[str]] = []
-        sizes: list[set[str]] = []
-        named_sizes = {number: f"{w}x{h}" for (w, h), number in self.sizes.items()}
-        for at in range(len(targets)):
-            owned = self.cr_columns[self.members[self.members[at] : self.members[at + 1]]]
-            media.append({str(bit) for bit in owned[:, q.C_MEDIA].tolist()})
-            sizes.append({named_sizes[s] for s in owned[:, q.C_SIZE].tolist() if s >= 0})
-        self.media: dict[str, int] = blocking(rows, media)  # by media bit
-        by_size = blocking(rows, sizes)
+        media = self.cr_columns[:, q.C_MEDIA].tolist()
+        named = {number: f"{w}x{h}" for (w, h), number in self.sizes.items()}
+        sizes = [named.get(number, "") for number in self.cr_columns[:, q.C_SIZE].tolist()]
+        members = self.members.tolist()
+        owned = [tuple(members[members[at] : members[at + 1]]) for at in range(len(targets))]
+        self.media: dict[str, int] = naming(rows, owned, each(lambda at: str(media[at])))  # by media bit
+        by_size = naming(rows, owned, each(lambda at: sizes[at]))
         self.size: dict[tuple[int, int], int] = {
             size: by_size[f"{size[0]}x{size[1]}"] for size in self.sizes if f"{size[0]}x{size[1]}" in by_size
         }
@@ -169,14 +178,15 @@ class CatalogIndex:
         creatives = self.catalog.creatives
         self.creative_words = max(1, (len(creatives) + 63) // 64)
         rows = Rows(len(creatives))
-        categories = [
-            {name for v in creative.categories for name in normal.with_parent(v)} for creative in creatives
-        ]
-        self._cr_category_row = blocking(rows, categories)
+        self._cr_category_row = naming(
+            rows,
+            [creative.categories for creative in creatives],
+            lambda given: [name for value in given for name in normal.with_parent(value)],
+        )
         self._cr_undeclared = rows.add(rows.bits([at for at, c in enumerate(creatives) if not c.categories]))
-        self._cr_language_row = blocking(rows, [{normal.language(c.language)} for c in creatives])
+        self._cr_language_row = naming(rows, [(c.language,) for c in creatives], each(normal.language))
         sites = {a.id: normal.registrable(a.domain) for a in self.catalog.advertisers}
-        self._cr_site_row = blocking(rows, [{sites[c.advertiser_id]} for c in creatives])
+        self._cr_site_row = naming(rows, [(c.advertiser_id,) for c in creatives], each(sites.__getitem__))
         self._cr_rows = rows.matrix()
         self.all_creatives = np.full(self.creative_words, 0xFFFF_FFFF_FFFF_FFFF, np.uint64)
         self._block_memo: dict[tuple[object, ...], NDArray[np.uint64]] = {}
@@ -234,6 +244,7 @@ class CatalogIndex:
             n,
             self.members,
             self.cr_columns,
+            self.cr_details,
             self.cr_files,
             fit.data,
             self.all_creatives if allowed is None else allowed,
@@ -295,7 +306,7 @@ class CatalogIndex:
         if wlang:
             spoken = np.zeros_like(bits)
             for value in wlang:
-                row = self._cr_language_row.get(normal.language(value) or "-")
+                row = self._cr_language_row.get(normal.language(value))
                 if row is not None:
                     spoken |= rows[row]
             bits &= spoken

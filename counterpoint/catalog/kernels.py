@@ -22,16 +22,16 @@ from counterpoint.catalog.query import (
     BLOCK_SIZE,
     C_APIS,
     C_ATTRIBUTES,
-    C_DATA,
     C_DURATION,
-    C_FILES,
     C_FLAGS,
-    C_IMAGES,
     C_MEDIA,
     C_MIMES,
     C_PROTOCOLS,
     C_SIZE,
-    C_TITLE,
+    D_DATA,
+    D_FILES,
+    D_IMAGES,
+    D_TITLE,
     DATA_TYPES,
     F_BLOCKS,
     F_DATA,
@@ -62,7 +62,7 @@ from counterpoint.catalog.query import (
     Q_SPARSE_LISTS,
     Q_SPARSE_ROWS,
     Q_SPARSE_SIZE,
-    SIZE_BITS,
+    SIZE_SHIFT,
     SPARSE_DIMENSIONS,
 )
 
@@ -190,32 +190,32 @@ def eligible(
 
 
 @njit
-def _native_fits(c: I64, fit: I64) -> bool:
+def _native_fits(flags: int, d: I64, cr: int, fit: I64) -> bool:
     limit = fit[F_TITLE]
-    if limit >= 0 and (c[C_TITLE] == 0 or (limit > 0 and c[C_TITLE] > limit)):
+    if limit >= 0 and (d[cr, D_TITLE] == 0 or (limit > 0 and d[cr, D_TITLE] > limit)):
         return False
     for i in range(fit[F_IMAGES_N]):
         need = F_IMAGES + 6 * i
-        have = C_IMAGES + 3 * fit[need]
-        w = c[have]
-        h = c[have + 1]
+        have = D_IMAGES + 3 * fit[need]
+        w = d[cr, have]
+        h = d[cr, have + 1]
         if w == 0 or h == 0 or w < fit[need + 3] or h < fit[need + 4]:
             return False
         if (fit[need + 1] > 0 and w != fit[need + 1]) or (fit[need + 2] > 0 and h != fit[need + 2]):
             return False
-        if fit[need + 5] != 0 and (fit[need + 5] & c[have + 2]) == 0:
+        if fit[need + 5] != 0 and (fit[need + 5] & d[cr, have + 2]) == 0:
             return False
     for t in range(DATA_TYPES):
         limit = fit[F_DATA + t]
-        if limit >= 0 and (c[C_DATA + t] == 0 or (limit > 0 and c[C_DATA + t] > limit)):
+        if limit >= 0 and (d[cr, D_DATA + t] == 0 or (limit > 0 and d[cr, D_DATA + t] > limit)):
             return False
-    return not (fit[F_VIDEO_ASSET] == 1 and (c[C_FLAGS] & FLAG_NATIVE_VIDEO) == 0)
+    return not (fit[F_VIDEO_ASSET] == 1 and (flags & FLAG_NATIVE_VIDEO) == 0)
 
 
 @njit
-def _plays(c: I64, files: I64, fit: I64, block: int) -> bool:
+def _plays(c: I64, d: I64, cr: int, files: I64, fit: I64, block: int) -> bool:
     """Duration, protocol and bitrate of video and audio (and of a native video asset)."""
-    duration = c[C_DURATION]
+    duration = c[cr, C_DURATION]
     if fit[block + B_EXACT_N] > 0:
         found = False
         for i in range(fit[block + B_EXACT_N]):
@@ -224,48 +224,20 @@ def _plays(c: I64, files: I64, fit: I64, block: int) -> bool:
             return False
     elif duration < fit[block + B_DURATION_MIN] or duration > fit[block + B_DURATION_MAX]:
         return False
-    if fit[block + B_PROTOCOLS] != 0 and (fit[block + B_PROTOCOLS] & c[C_PROTOCOLS]) == 0:
+    if fit[block + B_PROTOCOLS] != 0 and (fit[block + B_PROTOCOLS] & c[cr, C_PROTOCOLS]) == 0:
         return False
     low = fit[block + B_KBPS_MIN]
     high = fit[block + B_KBPS_MAX]
-    if low > 0 or high > 0:
-        mimes = fit[block + B_MIMES]
-        for i in range(c[C_FILES], c[C_FILES + 1]):
-            if mimes != 0 and (mimes & files[i, FILE_MIME]) == 0:
-                continue
-            kbps = files[i, FILE_KBPS]
-            if kbps == 0 or (kbps >= low and (high == 0 or kbps <= high)):
-                return True
-        return False
-    return True
-
-
-@njit
-def creative_fits(c: I64, files: I64, fit: I64) -> bool:
-    """Whether the creative with columns ``c`` may answer the imp described by ``fit``."""
-    media = c[C_MEDIA]
-    if (media & fit[F_MEDIA]) == 0 or (c[C_FLAGS] & fit[F_FLAGS]) != fit[F_FLAGS]:
-        return False
-    if media == 1:
-        size = c[C_SIZE]
-        if size < 0 or ((fit[F_SIZES + size // SIZE_BITS] >> (size % SIZE_BITS)) & 1) == 0:
-            return False
-        block = F_BLOCKS
-    elif media == 2:
-        block = F_BLOCKS + BLOCK_SIZE
-    elif media == 4:
-        block = F_BLOCKS + 2 * BLOCK_SIZE
-    else:
-        block = F_BLOCKS + 3 * BLOCK_SIZE
-    if (c[C_ATTRIBUTES] & fit[block + B_ATTRIBUTES]) != 0 or (c[C_APIS] & ~fit[block + B_APIS]) != 0:
-        return False
-    if fit[block + B_MIMES] != 0 and (fit[block + B_MIMES] & c[C_MIMES]) == 0:
-        return False
-    if (c[C_FLAGS] & fit[block + B_FORBIDDEN]) != 0:
-        return False
-    if media == 8:
-        return _native_fits(c, fit) and (fit[F_VIDEO_ASSET] == 0 or _plays(c, files, fit, block))
-    return media == 1 or _plays(c, files, fit, block)
+    if low == 0 and high == 0:
+        return True
+    mimes = fit[block + B_MIMES]
+    for i in range(d[cr, D_FILES], d[cr, D_FILES + 1]):
+        if mimes != 0 and (mimes & files[i, FILE_MIME]) == 0:
+            continue
+        kbps = files[i, FILE_KBPS]
+        if kbps == 0 or (kbps >= low and (high == 0 or kbps <= high)):
+            return True
+    return False
 
 
 @njit
@@ -275,7 +247,8 @@ def _pairs(
     first: int,
     turn: int,
     members: I32,
-    creatives: I64,
+    c: I64,
+    d: I64,
     files: I64,
     fit: I64,
     allowed: U64,
@@ -283,6 +256,8 @@ def _pairs(
 ) -> int:
     m = 0
     room = out.shape[1]
+    offered = fit[F_MEDIA]
+    needed = fit[F_FLAGS]
     for k in range(n):
         e = first + k
         if e >= n:
@@ -290,19 +265,49 @@ def _pairs(
         li = eligible_positions[e]
         start = members[li]
         count = members[li + 1] - start
-        for j in range(count):
-            at = j + turn % count
-            if at >= count:
-                at -= count
+        at = 0
+        if turn > 0 and count > 0:
+            at = turn % count
+        for _ in range(count):
             cr = members[start + at]
-            if ((allowed[cr >> 6] >> np.uint64(cr & 63)) & ONE) == ZERO:
+            at += 1
+            if at == count:
+                at = 0
+            # all in one body: a call here would cost more than the checks
+            media = c[cr, C_MEDIA]
+            if (media & offered) == 0:
                 continue
-            if creative_fits(creatives[cr], files, fit):
-                if m == room:
-                    return -1
-                out[0, m] = li
-                out[1, m] = cr
-                m += 1
+            flags = c[cr, C_FLAGS]
+            if (flags & needed) != needed or ((allowed[cr >> 6] >> np.uint64(cr & 63)) & ONE) == ZERO:
+                continue
+            block = F_BLOCKS
+            if media == 1:
+                size = c[cr, C_SIZE]
+                if ((fit[F_SIZES + (size >> SIZE_SHIFT)] >> (size & 31)) & 1) == 0:
+                    continue
+            elif media == 2:
+                block = F_BLOCKS + BLOCK_SIZE
+            elif media == 4:
+                block = F_BLOCKS + 2 * BLOCK_SIZE
+            else:
+                block = F_BLOCKS + 3 * BLOCK_SIZE
+            if (c[cr, C_ATTRIBUTES] & fit[block + B_ATTRIBUTES]) != 0:
+                continue
+            if (c[cr, C_APIS] & ~fit[block + B_APIS]) != 0 or (flags & fit[block + B_FORBIDDEN]) != 0:
+                continue
+            mimes = fit[block + B_MIMES]
+            if mimes != 0 and (mimes & c[cr, C_MIMES]) == 0:
+                continue
+            if media == 8 and not _native_fits(flags, d, cr, fit):
+                continue
+            plays = media == 2 or media == 4 or (media == 8 and fit[F_VIDEO_ASSET] == 1)
+            if plays and not _plays(c, d, cr, files, fit, block):
+                continue
+            if m == room:
+                return -1
+            out[0, m] = li
+            out[1, m] = cr
+            m += 1
     return m
 
 
@@ -311,7 +316,8 @@ def fitting(
     eligible_positions: I32,
     n: int,
     members: I32,
-    creatives: I64,
+    columns: I64,
+    details: I64,
     files: I64,
     fit: I64,
     allowed: U64,
@@ -325,11 +331,11 @@ def fitting(
     """
     if n == 0 or fit[F_MEDIA] == 0:
         return 0
-    m = _pairs(eligible_positions, n, 0, 0, members, creatives, files, fit, allowed, out)
+    m = _pairs(eligible_positions, n, 0, 0, members, columns, details, files, fit, allowed, out)
     if m >= 0:
         return m
     draw = mix64_kernel(np.uint64(fit[F_KEY]))
     first = int(draw % np.uint64(n))
     turn = int(mix64_kernel(draw) >> np.uint64(33))
-    _pairs(eligible_positions, n, first, turn, members, creatives, files, fit, allowed, out)
+    _pairs(eligible_positions, n, first, turn, members, columns, details, files, fit, allowed, out)
     return int(out.shape[1])

@@ -64,14 +64,17 @@ def domain(value: str) -> str:
     return host.removeprefix("www.").strip(".")
 
 
-def suffixes(host: str) -> list[str]:
+@lru_cache(65_536)
+def suffixes(host: str) -> tuple[str, ...]:
     """The host and its parents down to two labels (a single label stands alone).
 
     >>> suffixes("a.b.example.com")
-    ['a.b.example.com', 'b.example.com', 'example.com']
+    ('a.b.example.com', 'b.example.com', 'example.com')
     """
     labels = host.split(".")
-    return [host] if len(labels) <= 2 else [".".join(labels[i:]) for i in range(len(labels) - 1)]
+    if len(labels) <= 2:
+        return (host,)
+    return tuple(".".join(labels[i:]) for i in range(len(labels) - 1))
 
 
 @lru_cache(65_536)

@@ -52,11 +52,14 @@ C_APIS: Final = 4  # bits by AdCOM API framework it needs
 C_FLAGS: Final = 5
 C_DURATION: Final = 6  # s
 C_PROTOCOLS: Final = 7  # bits by AdCOM creative subtype (audio, video)
-C_FILES: Final = 8  # start and, next to it, end in the file table
-C_TITLE: Final = 10  # characters; 0: has none
-C_IMAGES: Final = 11  # main: w, h, mime bit; icon: w, h, mime bit
-C_DATA: Final = 17  # characters by data type; 0: has none
-CREATIVE_COLUMNS: Final = C_DATA + DATA_TYPES
+CREATIVE_COLUMNS: Final = 8  # one cache line
+
+# --- creative details: read only where an imp asks for bitrates or native assets ---------------------------------
+D_FILES: Final = 0  # start and, next to it, end in the file table
+D_TITLE: Final = 2  # characters; 0: has none
+D_IMAGES: Final = 3  # main: w, h, mime bit; icon: w, h, mime bit
+D_DATA: Final = 9  # characters by data type; 0: has none
+DETAIL_COLUMNS: Final = D_DATA + DATA_TYPES
 
 FLAG_SECURE: Final = 1  # every asset is https
 FLAG_SKIPPABLE: Final = 2  # brings its own skip button
@@ -96,8 +99,8 @@ B_FORBIDDEN: Final = 8  # flags a creative must not have
 B_EXACT_N: Final = 9
 B_EXACT: Final = 10
 BLOCK_SIZE: Final = B_EXACT + EXACT_MAX
-F_SIZES: Final = F_BLOCKS + 4 * BLOCK_SIZE  # then bits by size id, 62 to a word (signed words: no sign bit)
-SIZE_BITS: Final = 62
+F_SIZES: Final = F_BLOCKS + 4 * BLOCK_SIZE  # then bits by size id
+SIZE_SHIFT: Final = 5  # 32 sizes to a word
 
 
 class Query:
@@ -116,7 +119,7 @@ class Fit:
     __slots__ = ("cells", "data")
 
     def __init__(self, sizes: int) -> None:
-        self.data: NDArray[np.int64] = np.zeros(F_SIZES + sizes // SIZE_BITS + 1, np.int64)
+        self.data: NDArray[np.int64] = np.zeros(F_SIZES + (sizes >> SIZE_SHIFT) + 1, np.int64)
         self.cells = self.data.data
 
 
