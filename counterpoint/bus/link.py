@@ -63,7 +63,7 @@ class Link:
         self._name = name
         self._client: Client | None = None
         self._lost = asyncio.Event()
-        self._up = asyncio.Event()
+        self._answered = asyncio.Event()  # connected, or told that we may not
         self._inbox = f"_INBOX.{secrets.token_hex(8)}"
         self._asked = 0
         self._waiting: dict[str, _Waiting] = {}
@@ -82,15 +82,14 @@ class Link:
         :class:`BusUnavailable` (:class:`BusRefused` where the credential is wrong) and ends the keeping."""
         assert self._keeper is None, "opened twice"
         self._keeper = asyncio.create_task(self._keep(), name=f"bus-link-{self._name}")
-        try:
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(wait_s):
-                await self._up.wait()
-        except TimeoutError:
-            if required:
-                await self.close()
-                if self._refused:
-                    raise BusRefused(f"{self.url} refuses {self._user!r}: {self._refused}") from None
-                raise BusUnavailable(f"no bus at {self.url} within {wait_s:g} s") from None
+                await self._answered.wait()
+        if required and not self.connected:
+            await self.close()
+            if self._refused:
+                raise BusRefused(f"{self.url} refuses {self._user!r}: {self._refused}")
+            raise BusUnavailable(f"no bus at {self.url} within {wait_s:g} s")
 
     async def _keep(self) -> None:
         failures = 0
@@ -100,7 +99,9 @@ class Link:
                 async with asyncio.timeout(CONNECT_S):
                     await self._connect(client)
             except (OSError, TimeoutError, nats.errors.Error) as error:
-                self._refused = str(error) if "uthorization" in str(error) else ""
+                if "uthorization" in str(error):
+                    self._refused = str(error)
+                    self._answered.set()
                 with contextlib.suppress(OSError, nats.errors.Error):
                     await client.close()
                 await asyncio.sleep(BACKOFF_S[min(failures, len(BACKOFF_S) - 1)])
@@ -109,7 +110,7 @@ class Link:
             failures = 0
             self._client = client
             self.connects += 1
-            self._up.set()
+            self._answered.set()
             self._wake()
             await self._lost.wait()
             self._drop("the connection to the bus was lost")
@@ -143,7 +144,6 @@ class Link:
 
     def _drop(self, why: str) -> None:
         self._client = None
-        self._up.clear()
         waiting, self._waiting = self._waiting, {}
         for one in waiting.values():
             one.fail(BusUnavailable(why))

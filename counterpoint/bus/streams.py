@@ -57,27 +57,35 @@ def stream_configs(limits: StreamLimits) -> list[dict[str, Any]]:
             **more,
         }
 
-    def ours(name: str) -> dict[str, Any]:
+    def ours(name: str, age_s: int) -> dict[str, Any]:
         subject = STREAMS[name]
         return {
             "subjects": [subject],
-            "duplicate_window": DUPLICATE_WINDOW_NS,
+            "duplicate_window": min(DUPLICATE_WINDOW_NS, age_s * NS_PER_S),
             "republish": {"src": subject, "dest": f"{TAIL}.{subject}", "headers_only": True},
         }
 
     # a replicated stream has its copies instead: the server knows the mode for single copies only
     lazily = {"persist_mode": "async"} if limits.replicas == 1 else {}
     return [
-        config(MONEY, limits.money_bytes, limits.money_age_s, discard="new", **ours(MONEY)),
+        config(
+            MONEY, limits.money_bytes, limits.money_age_s, discard="new", **ours(MONEY, limits.money_age_s)
+        ),
         config(
             FACTS,
             limits.facts_bytes,
             limits.facts_age_s,
             discard="old",
-            **ours(FACTS),
+            **ours(FACTS, limits.facts_age_s),
             **(lazily if limits.facts_async else {}),
         ),
-        config(DECISIONS, limits.decisions_bytes, limits.decisions_age_s, discard="old", **ours(DECISIONS)),
+        config(
+            DECISIONS,
+            limits.decisions_bytes,
+            limits.decisions_age_s,
+            discard="old",
+            **ours(DECISIONS, limits.decisions_age_s),
+        ),
         # copied from the others by the server, so a loss is copied again
         config(
             LATEST,
