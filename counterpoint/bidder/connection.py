@@ -128,12 +128,16 @@ class Connection(asyncio.Protocol):
                 cause = stopped.__context__
                 if not isinstance(cause, _Refused):
                     raise
-                self._refuse(cause.status)
-                return
+                if not self._closing:
+                    self._refuse(cause.status)
+                    return
+                break
             except httptools.HttpParserError:
-                self._server.counters.protocol_errors += 1
-                self._refuse(400)
-                return
+                if not self._closing:  # else: bytes behind the last request we answer
+                    self._server.counters.protocol_errors += 1
+                    self._refuse(400)
+                    return
+                break
         if self._body_bytes or self._held:
             self._hold(self._body_bytes)
             if self._server.held_bytes > self._config.held_bytes_max:
