@@ -56,6 +56,11 @@ def table(kind: str, row: Row) -> str:
     return "\n".join(lines) + "\n"
 
 
+def inline(kind: str, them: Iterable[Row]) -> str:
+    """``kind = [...]`` with a line per thing: short, and must stand before any header."""
+    return "\n".join([f"{kind} = [", *(f"  {toml(row)}," for row in them), "]\n"])
+
+
 def document(
     about: str,
     creatives: Iterable[Row],
@@ -63,7 +68,7 @@ def document(
     sections: Iterable[tuple[str, str, list[Row]]],
 ) -> str:
     """The whole file: creatives first, one a line, then headed tables."""
-    parts = [about, 'account_currency = "USD"\n', rows("creative", creatives)]
+    parts = [about, 'account_currency = "USD"\n', inline("creative", creatives)]
     parts += ["[rates]  # one unit costs so many US dollars; made up, keep your own"]
     parts += [f"{name} = {toml(rate)}" for name, rate in rates.items()]
     for comment, kind, rows in sections:
@@ -251,11 +256,11 @@ def wide() -> str:
         [
             about,
             f'account_currency = "USD"\nrates = {toml(RATES)}  # made up\n',
-            rows("advertiser", [brand.advertiser() for brand in WIDE_BRANDS]),
-            rows("campaign", campaigns),
-            rows("line_item", line_items),
-            rows("exchange", exchanges),
-            rows("creative", creatives).rstrip("\n") + "\n",
+            inline("advertiser", [brand.advertiser() for brand in WIDE_BRANDS]),
+            inline("campaign", campaigns),
+            inline("line_item", line_items),
+            inline("exchange", exchanges),
+            inline("creative", creatives).rstrip("\n") + "\n",
         ]
     )
 
