@@ -123,17 +123,17 @@ class Connection(asyncio.Protocol):
             except httptools.HttpParserUpgrade as upgrade:
                 # RFC 9110 7.8: a server may ignore Upgrade. What follows is parsed as the next request.
                 self._parser = httptools.HttpRequestParser(self)
-                data = data[upgrade.args[0] :] if not self._closing else b""
+                data = b"" if self._is_over() else data[upgrade.args[0] :]
             except httptools.HttpParserCallbackError as stopped:
                 cause = stopped.__context__
                 if not isinstance(cause, _Refused):
                     raise
-                if not self._closing:
+                if not self._is_over():
                     self._refuse(cause.status)
                     return
                 break
             except httptools.HttpParserError:
-                if not self._closing:  # else: bytes behind the last request we answer
+                if not self._is_over():  # else: bytes behind the last request we answer
                     self._server.counters.protocol_errors += 1
                     self._refuse(400)
                     return
@@ -146,6 +146,10 @@ class Connection(asyncio.Protocol):
         self._flush()
         if len(self._owed) > OWED_MAX:
             self._balance_reading()
+
+    def _is_over(self) -> bool:
+        """Whether the last request to be answered has been read (the parser's callbacks may have found so)."""
+        return self._closing
 
     # ---- parser
 
