@@ -158,12 +158,15 @@ def _size(work: Work, account: Account, event: AllowanceRequested) -> tuple[int,
     wanted = -(-min(event.amount_nanos, account.budget) * 1_000_000 // ppm)
     worth_it = min(wanted, max(account.budget * config.grant_min_ppm // 1_000_000, 1))
     may_hold = max(account.budget * config.bidder_share_max_ppm // 1_000_000 - mine, 0)
-    fair = max(account.free // len(holders), worth_it)
-    if account.free < worth_it:
+    # The largest g with free - g >= (reserved + g) * unpromised: see Work.unpromised_ppm.
+    unpromised = work.unpromised_ppm(account.campaign_id)
+    grantable = (account.free * 1_000_000 - account.reserved * unpromised) // (1_000_000 + unpromised)
+    if grantable < worth_it:
         return 0, "budget_spent"
     if may_hold < worth_it:
         return 0, "holds_enough"
-    return min(wanted, fair, may_hold, account.free), ""
+    fair = max(grantable // len(holders), worth_it)
+    return min(wanted, fair, may_hold), ""
 
 
 def returned(work: Work, event: AllowanceReturned) -> None:

@@ -264,11 +264,21 @@ class Work:
         window[1] += late
         self._lateness_changed.add(campaign_id)
 
-    def headroom_ppm(self, campaign_id: str) -> int:
-        """The share withheld from each allowance, from what was measured; rounded up."""
+    def late_ppm(self, campaign_id: str) -> int:
+        """The measured share of late spend times the margin, rounded up; 0 while nothing was measured."""
         settled, late, _ = self.lateness(campaign_id)
-        measured = -(-late * 1_000_000 * self.config.headroom_margin // settled) if settled > 0 else 0
-        return min(max(measured, self.config.headroom_min_ppm), self.config.headroom_max_ppm)
+        return -(-late * 1_000_000 * self.config.headroom_margin // settled) if settled > 0 else 0
+
+    def headroom_ppm(self, campaign_id: str) -> int:
+        """The share withheld from each allowance."""
+        return min(
+            max(self.late_ppm(campaign_id), self.config.headroom_min_ppm), self.config.headroom_max_ppm
+        )
+
+    def unpromised_ppm(self, campaign_id: str) -> int:
+        """Lateness beyond what headroom may hold: this much of what is reserved stays free, so that it can pay."""
+        beyond = self.late_ppm(campaign_id) - self.config.headroom_max_ppm
+        return min(max(beyond, 0), 1_000_000)
 
     # ---- changing
 
