@@ -162,7 +162,11 @@ class Spool:
             os.ftruncate(self._open_fd, self._sizes[self._open_number])
         except OSError:
             self.write_errors += 1  # the torn tail stays; reading steps over it
-        self.seal()
+        failed, self._open_fd = self._open_fd, -1
+        try:
+            os.close(failed)
+        except OSError:
+            self.write_errors += 1  # closed all the same; the write had failed already
 
     def _sync_folder(self) -> None:
         handle = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY)
