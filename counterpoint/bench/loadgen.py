@@ -16,7 +16,7 @@ import os
 import sys
 import time
 from collections import deque
-from typing import Final
+from typing import Final, cast
 
 import msgspec
 import numpy as np
@@ -88,8 +88,7 @@ class _Connection(asyncio.Protocol):
         self.transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        self.transport = cast(asyncio.Transport, transport)  # uvloop's own are not of that class
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.transport = None

@@ -99,7 +99,7 @@ def _request(rng: Random) -> dict[str, Any]:
     country = _pick(rng, _COUNTRIES, 1)[0]
     media = _pick(rng, _MEDIA, 1)[0]
     domain = _DOMAINS[_domain_rank(rng)]
-    categories = [rng.choice(_CATEGORIES)]
+    categories = [Random(domain).choice(_CATEGORIES)]  # a site's, whatever is asked of it
     publisher = {
         "id": str(rng.randrange(10**8, 10**9)),
         "name": domain,

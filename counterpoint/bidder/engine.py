@@ -169,6 +169,8 @@ class Engine:
         received_ns: int,
         stages: StageClock | None,
     ) -> Answer:
+        if request.test == 1:
+            counts.tests += 1
         deadline_ns = received_ns + deadline_after_ns(request.tmax, place)
         now_ns = self.clock()
         if now_ns > deadline_ns:
