@@ -20,6 +20,7 @@ from counterpoint.base.errors import ConfigError, CounterpointError
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
+    pretty_exceptions_enable=False,
     help="A self-hosted, multi-agent ad delivery platform. Start with: counterpoint up --demo",
 )
 replay_app = typer.Typer(no_args_is_help=True, help="Post recorded requests to a bidder.")
