@@ -98,7 +98,8 @@ class Link:
             try:
                 async with asyncio.timeout(CONNECT_S):
                     await self._connect(client)
-            except (OSError, TimeoutError, nats.errors.Error) as error:
+            except Exception as error:  # noqa: BLE001 (an edge: whatever a server or its client does, we try again)
+                log.debug("bus link %s: %r", self._name, error)
                 if "uthorization" in str(error):
                     self._refused = str(error)
                     self._answered.set()

@@ -32,6 +32,7 @@ from counterpoint.bus.streams import StreamLimits, ensure_streams
 PAYLOAD_BYTES_MAX = 8 * 1024 * 1024
 HOST = "127.0.0.1"
 STOP_WAIT_S = 10.0
+LOG_BYTES_MAX = 8 * 1024 * 1024
 
 
 def server_binary() -> Path:
@@ -115,6 +116,9 @@ class NatsServer:
             "listen": f"{HOST}:{self.port}",
             "max_payload": PAYLOAD_BYTES_MAX,
             "max_connections": 1_024,
+            "log_file": str(self.directory / "server.log"),
+            "logfile_size_limit": LOG_BYTES_MAX,  # refusals are logged: somebody who insists must not fill the disk
+            "logfile_max_num": 3,
             "jetstream": {
                 "store_dir": str(self.directory / "jetstream"),
                 # what the streams may hold, and as much again as they need for indexes and compaction
@@ -141,7 +145,7 @@ class NatsServer:
                     f"port {self.port} is taken: does another 'counterpoint up' run on {self.directory}? "
                     f"If not, remove {self.directory / 'port'} and a free one is chosen"
                 ) from error
-        with (self.directory / "nats.log").open("ab") as log:
+        with (self.directory / "nats.log").open("wb") as log:  # what it says before its own log is open
             self._process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
             )
@@ -151,8 +155,12 @@ class NatsServer:
         deadline = time.monotonic() + wait_s
         while time.monotonic() < deadline:
             if self._process is not None and self._process.poll() is not None:
-                log = (read_bytes(self.directory / "nats.log") or b"").decode("utf-8", "replace")
-                raise BusUnavailable(f"nats-server ended with {self._process.returncode}: {log[-500:]}")
+                said = b"".join(
+                    read_bytes(self.directory / name) or b"" for name in ("server.log", "nats.log")
+                )
+                raise BusUnavailable(
+                    f"nats-server ended with {self._process.returncode}: {said[-500:].decode('utf-8', 'replace')}"
+                )
             with contextlib.suppress(OSError), socket.create_connection((HOST, self.port), 0.2) as probe:
                 if probe.recv(4) == b"INFO":
                     return
