@@ -46,6 +46,7 @@ class AllowanceBookConfig(Struct, frozen=True, forbid_unknown_fields=True):
     request_horizon_ns: int = 15 * NS_PER_S  # ask for this much of the recent reservation throughput
     renew_before_ns: int = 8 * NS_PER_S  # money expiring sooner than this no longer counts as held
     request_first_nanos: int = 50_000_000  # the first ask of a cell: 0.05 units, a few bids
+    request_share_ppm: int = 10_000  # ... or this share of what the cell may still have today, where that is more
     request_bids_min: int = 8  # never ask for less than this many of the dearest recent bid
     request_timeout_ns: int = 10 * NS_PER_S  # unanswered this long: ask again
     request_interval_ns: int = 500 * NS_PER_MS  # between two asks of one cell
@@ -561,11 +562,13 @@ class AllowanceBook:
         lasting = sum(held.left for held in cell.open if held.expires_at_ns > now_ns + config.renew_before_ns)
         need = cell.rate_per_s * config.request_horizon_ns // NS_PER_S
         need = max(need, config.request_bids_min * cell.dearest or config.request_first_nanos)
+        cap = None
+        if cap_nanos is not None:
+            cap = int(cap_nanos[cell.index // self._n_arms, cell.index % self._n_arms])
+            need = max(need, cap * config.request_share_ppm // 1_000_000)
         if 2 * lasting >= need:
             return
-        amount = need - lasting
-        if cap_nanos is not None:
-            amount = min(amount, int(cap_nanos[cell.index // self._n_arms, cell.index % self._n_arms]))
+        amount = need - lasting if cap is None else min(need - lasting, cap)
         if amount <= 0:
             return
         self._request_no += 1

@@ -224,7 +224,7 @@ def wide() -> str:
             "id": f"{brand.id}-always",
             "advertiser": brand.id,
             "name": f"{brand.title}, everywhere",
-            "daily_budget": "1000.00",
+            "daily_budget": "100000.00",
             "goal": "reach",
             "target_cpm": f"{30 + n}.00",
             "bid_ceiling_cpm": "40.00",
