@@ -195,9 +195,7 @@ def decide(
     unit_hash = user.unit_hash if user.key else hash64(request.id)
     bucket = view.experiment.bucket_of(unit_hash)
     arm = view.experiment.arms[bucket]
-    tables = (view.arms if now_ns <= view.feedback_until_ns else view.arms_trusting)[arm]
-    bidding = tables.bidding if now_ns <= tables.bidding.valid_until_ns else view.bidding_fallback
-    creative = tables.creative if now_ns <= tables.creative.valid_until_ns else view.creative_fallback
+    tables, bidding, creative = tables_of(view, arm, now_ns)
 
     ask(part.index, scratch, request, exchange, media_all, sizes_all, now_ns, rng_key)
     matched = part.index.eligible(scratch.query, scratch.index, view.live)
@@ -297,6 +295,14 @@ def decide(
         matched,
         scored,
     )
+
+
+def tables_of(view: View, arm: int, now_ns: int) -> tuple[ArmTables, CompiledBidding, CompiledCreative]:
+    """What the arm decides by at this time: an expired policy gives way to its stated fallback."""
+    tables = (view.arms if now_ns <= view.feedback_until_ns else view.arms_trusting)[arm]
+    bidding = tables.bidding if now_ns <= tables.bidding.valid_until_ns else view.bidding_fallback
+    creative = tables.creative if now_ns <= tables.creative.valid_until_ns else view.creative_fallback
+    return tables, bidding, creative
 
 
 def _choose_and_price(
