@@ -6,13 +6,14 @@ Publishes PolicyPublished (about every second when something changed) and Propos
 
 Which arms teach what. Whether a price won is the same fact whoever set the price: all arms teach the win curve.
 Clicks against predicted clicks: only arms where the creative policy predicted. Pacing and cost: only arms where this
-agent priced; ``governed_share`` of each budget is theirs.
+agent priced; their share of bids is taken for their share of each budget.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import date
+from itertools import islice
 from typing import Any
 
 import msgspec
@@ -30,10 +31,11 @@ from counterpoint.bidding.state import BiddingConfig, Money, OpenBid, Snapshot, 
 from counterpoint.bidding.win_curve import WinCurves
 from counterpoint.catalog.model import Campaign, Catalog, Goal, LineItem
 from counterpoint.coordination.clock import HybridClock
+from counterpoint.coordination.proposals import ProposalDesk
 from counterpoint.coordination.targets import bid_ceiling
 from counterpoint.events import subjects
 from counterpoint.events.agent import Decision
-from counterpoint.events.decisions import PolicyPublished, Proposal, Resolution, StopChanged
+from counterpoint.events.decisions import PolicyPublished, Resolution, StopChanged
 from counterpoint.events.event import Event
 from counterpoint.events.facts import (
     FACTS_PRICE_LOSS_CODES,
@@ -55,6 +57,8 @@ ARMS_WITHOUT_OUR_PRICES = frozenset({"no_agents", "no_bidding"})
 ARMS_WITHOUT_PREDICTED_CLICKS = frozenset({"no_agents", "no_creative"})
 DECAY_EVERY_NS = 60 * NS_PER_S
 JUDGE_EVERY_NS = NS_PER_S
+SHARE_HALF_LIFE_S = 3_600.0
+SHARE_PRIOR_BIDS = 1_000.0
 BALANCE_GAP_PPM = 10_000  # of the budget: a larger gap to the ledger's books means that we missed bookings
 
 
@@ -72,7 +76,7 @@ class BiddingLearner:
         self._rates = Rates(self.config.rates_half_life_s, self.config.conversion_maturity_s)
         self._state = State(rates=self._rates.state)
         self._seen = SeenIds()
-        self._clock = HybridClock(AGENT)
+        self._desk = ProposalDesk(AGENT)
         self._campaigns: dict[str, Campaign] = {}
         self._items: dict[str, LineItem] = {}
         self._conversion_priors: dict[str, float] = {}
@@ -143,6 +147,9 @@ class BiddingLearner:
                 elapsed_s = (now_ns - state.decayed_at_ns) / NS_PER_S
                 self._curves.decay(elapsed_s)
                 self._rates.decay(elapsed_s)
+                factor = 0.5 ** (elapsed_s / SHARE_HALF_LIFE_S)
+                state.bids_all *= factor
+                state.bids_governed *= factor
             state.decayed_at_ns = now_ns
         state.dirty |= self._rates.mature(now_ns)
         if now_ns - state.stepped_at_ns >= config.pacing_step_ms * NS_PER_MS:
@@ -163,10 +170,8 @@ class BiddingLearner:
         return self._state.last, self._state.why
 
     def snapshot(self) -> bytes:
-        self._state.clock_physical_ns, self._state.clock_logical = (
-            self._clock.physical_ns,
-            self._clock.logical,
-        )
+        clock = self._desk.clock
+        self._state.clock_physical_ns, self._state.clock_logical = clock.physical_ns, clock.logical
         curves = msgspec.Raw(_ENCODER.encode(self._curves.dump()))
         return _ENCODER.encode(Snapshot(self._state, curves, self._seen.dump()))
 
@@ -178,7 +183,8 @@ class BiddingLearner:
         self._seen.load(snapshot.seen)
         self._curves, self._state = curves, snapshot.state
         self._rates.state = snapshot.state.rates
-        self._clock = HybridClock(AGENT, self._state.clock_physical_ns, self._state.clock_logical)
+        clock = HybridClock(AGENT, self._state.clock_physical_ns, self._state.clock_logical)
+        self._desk = ProposalDesk(AGENT, clock)
         self._fit_to_catalog()
 
     # ---- what is heard
@@ -188,11 +194,14 @@ class BiddingLearner:
             return
         open_bids = self._state.open_bids
         if len(open_bids) >= OPEN_BIDS_MAX:
-            del open_bids[next(iter(open_bids))]
-            self._state.bids_forgotten += 1
+            for forgotten in list(islice(open_bids, OPEN_BIDS_MAX // 16)):
+                del open_bids[forgotten]
+            self._state.bids_forgotten += OPEN_BIDS_MAX // 16
         click_rate = bid.click_rate if 0.0 <= bid.click_rate <= 1.0 else 0.0
         open_bids[bid.event_id] = OpenBid(click_rate, max(bid.value_nanos, 0))
+        self._state.bids_all += 1.0
         if bid.arm not in ARMS_WITHOUT_OUR_PRICES:
+            self._state.bids_governed += 1.0
             pace = self._state.paces.get(bid.campaign_id)
             if pace is not None:
                 pace.bids += 1
@@ -273,7 +282,7 @@ class BiddingLearner:
         booked = balance.spent_on_time_nanos + balance.late_spend_nanos
         gap = booked - money.spent_all
         if abs(gap) * PPM > BALANCE_GAP_PPM * max(balance.budget_nanos, 1):
-            money.spent_governed = max(0, money.spent_governed + int(gap * self.config.governed_share))
+            money.spent_governed = max(0, money.spent_governed + int(gap * self._governed_share()))
             money.spent_all = booked
 
     def _on_moved(self, moved: BudgetMoved, now_ns: int) -> None:
@@ -326,6 +335,11 @@ class BiddingLearner:
             money.day, money.spent_all, money.spent_governed = day, 0, 0
         return money
 
+    def _governed_share(self) -> float:
+        """Of each budget, what goes to arms we price in: their share of bids, 1 before any were heard."""
+        state = self._state
+        return (state.bids_governed + SHARE_PRIOR_BIDS) / (state.bids_all + SHARE_PRIOR_BIDS)
+
     def _local_day(self, campaign_id: str, now_ns: int) -> int:
         return (now_ns + self._campaigns[campaign_id].utc_offset_minutes * 60 * NS_PER_S) // pacing.DAY_NS
 
@@ -354,7 +368,7 @@ class BiddingLearner:
             plan = plans.get(campaign_id)
             hourly = plan.hourly_ppm if plan is not None else EVEN_PPM
             since_ns = max(day_ns - (now_ns - before_ns), 0)
-            left = int(money.budget * self.config.governed_share) - money.spent_governed + pace.spent
+            left = int(money.budget * self._governed_share()) - money.spent_governed + pace.spent
             target = pacing.target_nanos(
                 left, pacing.elapsed_share(hourly, since_ns), pacing.elapsed_share(hourly, day_ns)
             )
@@ -402,39 +416,26 @@ class BiddingLearner:
                 )
                 state.why = f"{wish.reason}; resolved now: {ceiling / 1e6:.2f}"
                 decisions.append(
-                    self._proposal(
-                        campaign_id,
+                    self._desk.wish(
+                        bid_ceiling(campaign_id),
+                        wish.value_micros,
+                        "cost",
                         now_ns,
-                        value=wish.value_micros,
+                        reason=wish.reason,
                         strength=wish.strength_ppm,
                         confidence=wish.confidence_ppm,
-                        reason=wish.reason,
+                        life_ns=self.config.proposal_life_ms * NS_PER_MS,
+                        version=state.version,
                     )
                 )
             elif wished_at_ns is not None:
                 del state.wished_at_ns[campaign_id]
                 state.last = f"withdraws its wish about the bid ceiling of campaign {campaign_id}"
                 state.why = "its cost is back within the goal"
-                decisions.append(self._proposal(campaign_id, now_ns, withdraws=True, reason=state.why))
+                decisions.append(
+                    self._desk.withdraw(bid_ceiling(campaign_id), "cost", now_ns, reason=state.why)
+                )
         return decisions
-
-    def _proposal(self, campaign_id: str, now_ns: int, **fields: Any) -> Decision:
-        stamp = self._clock.stamp(now_ns)
-        target = bid_ceiling(campaign_id)
-        proposal = Proposal(
-            event_id=f"proposal-{digest(AGENT, target, str(stamp.physical_ns), str(stamp.logical))}",
-            happened_at_ns=now_ns,
-            recorded_at_ns=now_ns,
-            source=SOURCE,
-            author=AGENT,
-            target=target,
-            intent="cost",
-            stamp=stamp,
-            expires_at_ns=now_ns + self.config.proposal_life_ms * NS_PER_MS,
-            author_version=self._state.version,
-            **fields,
-        )
-        return Decision(subjects.proposal(AGENT), proposal)
 
     def policy(self, now_ns: int) -> BiddingPolicy:
         """The artefact as it would be published now."""

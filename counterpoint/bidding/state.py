@@ -21,7 +21,6 @@ class BiddingConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     rates_half_life_s: float = 7 * 86_400.0
     cost_half_life_s: float = 1_800.0
     conversion_maturity_s: float = 120.0
-    governed_share: float = 1.0  # of each budget: 1 - the shares of the arms that do not use our prices
     exploration_rate: float = 0.03
     exploration_span: float = 0.2
 
@@ -77,6 +76,8 @@ class State(Struct):
     clock_physical_ns: int = 0
     clock_logical: int = 0
     bids_forgotten: int = 0
+    bids_all: float = 0.0  # decayed, by which the arms' shares are known
+    bids_governed: float = 0.0
     last: str = "nothing published yet"
     why: str = "no event heard yet"
 

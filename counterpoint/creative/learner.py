@@ -99,6 +99,7 @@ class CreativeLearner:
                 items_of.setdefault(name, []).append(item.id)
         self._items_of = {name: tuple(items) for name, items in items_of.items()}
         self._fit_to_catalog()
+        self._state.dirty = True
 
     def _fit_to_catalog(self) -> None:
         state = self._state
@@ -109,7 +110,6 @@ class CreativeLearner:
         for name, scores in state.scores.items():
             if scores.keys() != {s.creative_id for s in self._shown[name]}:
                 state.pending[name] = float("inf")  # its creatives changed: score it anew at once
-        state.dirty = True
 
     # ---- the verbs
 
