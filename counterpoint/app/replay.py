@@ -85,7 +85,7 @@ async def replay(path: Path, origin: str, exchange: str, progress: Progress | No
             loop = asyncio.get_running_loop()
             began = loop.time()
             try:
-                answer = await client.post(target, msgspec.json.encode(body), {"X-Counterpoint-Reason": "1"})
+                answer = await client.post(target, msgspec.json.encode(body))
             except HttpUnavailable:
                 report.unreachable += 1
                 return

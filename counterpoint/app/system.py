@@ -18,8 +18,9 @@ from counterpoint.base.files import read_bytes, write_atomically
 from counterpoint.base.http_client import HttpClient, HttpUnavailable
 from counterpoint.bidder.keys import load_keys, new_keys
 from counterpoint.bus.nats import NatsBus
-from counterpoint.bus.roles import Credential, load_credentials
+from counterpoint.bus.roles import ADMIN, Credential, load_credentials
 from counterpoint.bus.server import NatsServer
+from counterpoint.bus.streams import StreamLimits, ensure_streams
 from counterpoint.catalog.load import check_catalog
 from counterpoint.catalog.model import Catalog
 from counterpoint.catalog.store import save_catalog
@@ -78,6 +79,8 @@ class System:
             self._keep(part)
             await asyncio.to_thread(self._wait_for_nats)
             await self.server.ensure_streams()
+        else:
+            await ensure_streams(bus_url(self.settings), bus_credential(self.settings, ADMIN), StreamLimits())
         for name in START_ORDER:
             self._keep(self._part(name))
 
