@@ -247,7 +247,7 @@ def is_fitting(catalog: Catalog, creative: Creative, asked: Asked) -> bool:
     av = asked.video if creative.media is Media.VIDEO else asked.audio
     return (
         av is not None
-        and av.linearity in (None, 1)
+        and (creative.media is Media.AUDIO or av.linearity in (None, 1))
         and _mime_ok(creative, av.mimes)
         and _battr_ok(creative, av.battr)
         and _apis_ok(creative, av.api)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from counterpoint.catalog.index import (
@@ -12,7 +12,10 @@ from counterpoint.catalog.index import (
     MAX_ELIGIBLE,
     BannerOffer,
     CatalogIndex,
+    Fit,
     NativeOffer,
+    Query,
+    Scratch,
     banner_sizes,
     compile_index,
     fill_fit,
@@ -20,14 +23,19 @@ from counterpoint.catalog.index import (
 )
 from counterpoint.catalog.model import Advertiser, Campaign, Catalog, Creative, LineItem, Media, Targeting
 from tests.catalog.reference import Asked, answer
-from tests.catalog.strategies import NOW_NS, catalogs, requests
+from tests.catalog.worlds import NOW_NS, World
 
 
 def ask(
-    index: CatalogIndex, asked: Asked, now_ns: int = NOW_NS, key: int = 0, open_: list[bool] | None = None
+    index: CatalogIndex,
+    asked: Asked,
+    now_ns: int = NOW_NS,
+    key: int = 0,
+    open_: list[bool] | None = None,
+    state: tuple[Query, Fit, Scratch] | None = None,
 ) -> tuple[list[int], list[tuple[int, int]]]:
     """The same question as ``reference.answer``, to the index."""
-    query, fit, scratch = index.new_query(), index.new_fit(), index.new_scratch()
+    query, fit, scratch = state or (index.new_query(), index.new_fit(), index.new_scratch())
     fill_query(
         index,
         query,
@@ -66,29 +74,48 @@ def ask(
     return scratch.eligible[:n].tolist(), pairs
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
-@given(
-    catalogs(), st.lists(requests(), min_size=1, max_size=4), st.lists(st.booleans(), min_size=3, max_size=3)
-)
-def test_the_index_agrees_with_the_rules(catalog: Catalog, asked: list[Asked], open_: list[bool]) -> None:
+@settings(max_examples=250, deadline=None)
+@given(st.integers(0, 2**32))
+def test_the_index_agrees_with_the_rules(seed: int) -> None:
+    world = World(seed)
+    catalog = world.catalog()
     index = compile_index(catalog)
-    for each in asked:  # one after the other, so that nothing of one request is left for the next
-        expected = answer(catalog, each, NOW_NS, open_)
-        assert ask(index, each, open_=open_[: len(catalog.campaigns)]) == expected
+    open_ = [world.chance(0.9) for _ in catalog.campaigns]
+    for _ in range(8):
+        asked = world.request()
+        assert ask(index, asked, open_=open_) == answer(catalog, asked, NOW_NS, open_)
 
 
-@settings(max_examples=50, deadline=None)
-@given(catalogs(), requests())
-def test_scratch_of_an_earlier_request_leaves_no_trace(catalog: Catalog, asked: Asked) -> None:
-    index = compile_index(catalog)
-    query, fit, scratch = index.new_query(), index.new_fit(), index.new_scratch()
-    query.data[:] = 3
-    fit.data[:] = 7
-    scratch.accumulator[:] = 0xFFFF
-    fill_query(index, query, exchange="north", media=(), hour_of_week=0, now_ns=NOW_NS)
-    assert index.eligible(query, scratch) == 0
-    fill_fit(index, fit)
-    assert index.fitting(len(catalog.line_items), fit, scratch) == 0
+def test_the_random_worlds_are_worth_asking() -> None:
+    """A property over empty answers would hold for any index."""
+    found = filled = 0
+    media: set[int] = set()
+    for seed in range(60):
+        world = World(seed)
+        catalog = world.catalog()
+        eligible, pairs = answer(catalog, world.request(), NOW_NS, [True] * len(catalog.campaigns))
+        found += bool(eligible)
+        filled += bool(pairs)
+        media |= {list(Media).index(catalog.creatives[cr].media) for _, cr in pairs}
+    assert found >= 30
+    assert filled >= 15
+    assert len(media) == len(Media)
+
+
+def test_numbers_of_an_earlier_request_leave_no_trace() -> None:
+    for seed in range(30):
+        world = World(seed)
+        catalog = world.catalog()
+        index = compile_index(catalog)
+        query, fit, scratch = index.new_query(), index.new_fit(), index.new_scratch()
+        query.data[:] = 3
+        fit.data[:] = 7
+        scratch.accumulator[:] = 0xFFFF
+        asked = world.request()
+        open_ = [True] * len(catalog.campaigns)
+        assert ask(index, asked, state=(query, fit, scratch)) == answer(catalog, asked, NOW_NS, open_)
+        fill_fit(index, fit)
+        assert index.fitting(len(catalog.line_items), fit, scratch) == 0
 
 
 def crowd(line_items: int, creatives_each: int = 1) -> Catalog:
