@@ -27,7 +27,7 @@ from counterpoint.bidding.cost_watch import Cost, judge
 from counterpoint.bidding.pacing import EVEN_PPM, PPM, Pace
 from counterpoint.bidding.policy import AGENT, BiddingPolicy, encode
 from counterpoint.bidding.rates import Rates
-from counterpoint.bidding.state import BiddingConfig, Money, OpenBid, Snapshot, SpendPlans, State
+from counterpoint.bidding.state import BiddingConfig, Money, OpenBid, Snapshot, State, read_spend_plans
 from counterpoint.bidding.win_curve import WinCurves
 from counterpoint.catalog.model import Campaign, Catalog, Goal, LineItem
 from counterpoint.coordination.clock import HybridClock
@@ -133,6 +133,7 @@ class BiddingLearner:
 
     def on(self, events: Sequence[Event], now_ns: int) -> list[Decision]:
         """Learn; decisions follow in :meth:`tick`."""
+        self._age(now_ns)
         handlers, seen = self._handlers, self._seen
         for event in events:
             handler = handlers.get(type(event))
@@ -142,15 +143,7 @@ class BiddingLearner:
 
     def tick(self, now_ns: int) -> list[Decision]:
         state, config = self._state, self.config
-        if now_ns - state.decayed_at_ns >= DECAY_EVERY_NS:
-            if state.decayed_at_ns > 0:
-                elapsed_s = (now_ns - state.decayed_at_ns) / NS_PER_S
-                self._curves.decay(elapsed_s)
-                self._rates.decay(elapsed_s)
-                factor = 0.5 ** (elapsed_s / SHARE_HALF_LIFE_S)
-                state.bids_all *= factor
-                state.bids_governed *= factor
-            state.decayed_at_ns = now_ns
+        self._age(now_ns)
         state.dirty |= self._rates.mature(now_ns)
         if now_ns - state.stepped_at_ns >= config.pacing_step_ms * NS_PER_MS:
             self._pace(now_ns)
@@ -294,18 +287,9 @@ class BiddingLearner:
     def _on_policy(self, published: PolicyPublished, now_ns: int) -> None:
         if published.agent != "budget" or digest(published.payload) != published.checksum:
             return
-        try:
-            plans = msgspec.msgpack.decode(published.payload, type=SpendPlans)
-        except msgspec.DecodeError:
-            return  # the bidder refuses it too, and says so; here the plan before stays
-        usable = {
-            name: plan
-            for name, plan in plans.plans.items()
-            if len(plan.hourly_ppm) == pacing.HOURS
-            and min(plan.hourly_ppm) >= 0
-            and sum(plan.hourly_ppm) == PPM
-        }
-        self._state.plans = SpendPlans(plans.valid_until_ns, usable)
+        plans = read_spend_plans(published.payload)
+        if plans is not None:
+            self._state.plans = plans
 
     def _on_resolution(self, resolved: Resolution, now_ns: int) -> None:
         kind, _, rest = resolved.target.partition("/")
@@ -350,6 +334,21 @@ class BiddingLearner:
         return cost
 
     # ---- what follows
+
+    def _age(self, now_ns: int) -> None:
+        """Before anything new is counted, so that a long silence ages only what came before it."""
+        state = self._state
+        elapsed_ns = now_ns - state.decayed_at_ns
+        if elapsed_ns < DECAY_EVERY_NS:
+            return
+        if state.decayed_at_ns > 0:
+            elapsed_s = elapsed_ns / NS_PER_S
+            self._curves.decay(elapsed_s)
+            self._rates.decay(elapsed_s)
+            factor = 0.5 ** (elapsed_s / SHARE_HALF_LIFE_S)
+            state.bids_all *= factor
+            state.bids_governed *= factor
+        state.decayed_at_ns = now_ns
 
     def _pace(self, now_ns: int) -> None:
         state = self._state

@@ -6,7 +6,7 @@ import msgspec
 from msgspec import Struct
 
 from counterpoint.bidding.cost_watch import Cost
-from counterpoint.bidding.pacing import EVEN_PPM, Pace
+from counterpoint.bidding.pacing import EVEN_PPM, HOURS, PPM, Pace
 from counterpoint.bidding.rates import RatesState
 
 
@@ -52,6 +52,21 @@ class HourlyPlan(Struct):
 class SpendPlans(Struct):
     valid_until_ns: int = 0
     plans: dict[str, HourlyPlan] = {}
+
+
+def read_spend_plans(payload: bytes) -> SpendPlans | None:
+    """None where the bytes are not a budget policy (the bidder refuses it too, and says so); a campaign whose plan is not
+    24 shares of a whole is left out, and spent evenly."""
+    try:
+        plans = msgspec.msgpack.decode(payload, type=SpendPlans)
+    except msgspec.DecodeError:
+        return None
+    usable = {
+        name: plan
+        for name, plan in plans.plans.items()
+        if len(plan.hourly_ppm) == HOURS and min(plan.hourly_ppm) >= 0 and sum(plan.hourly_ppm) == PPM
+    }
+    return SpendPlans(plans.valid_until_ns, usable)
 
 
 class State(Struct):

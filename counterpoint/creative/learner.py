@@ -115,6 +115,7 @@ class CreativeLearner:
 
     def on(self, events: Sequence[Event], now_ns: int) -> list[Decision]:
         """Learn; decisions follow in :meth:`tick`."""
+        self._age(now_ns)
         handlers, seen = self._handlers, self._seen
         for event in events:
             handler = handlers.get(type(event))
@@ -124,12 +125,7 @@ class CreativeLearner:
 
     def tick(self, now_ns: int) -> list[Decision]:
         state, config = self._state, self.config
-        if now_ns - state.decayed_at_ns >= DECAY_EVERY_NS:
-            if state.decayed_at_ns > 0:
-                factor = 0.5 ** ((now_ns - state.decayed_at_ns) / NS_PER_S / config.half_life_s)
-                for counts in state.counts.values():
-                    counts.decay(factor)
-            state.decayed_at_ns = now_ns
+        self._age(now_ns)
         since_ns = now_ns - state.published_at_ns
         if since_ns < config.publish_every_ms * NS_PER_MS:
             return []
@@ -182,6 +178,18 @@ class CreativeLearner:
             counts.skips += 1.0
 
     # ---- what follows
+
+    def _age(self, now_ns: int) -> None:
+        """Before anything new is counted, so that a long silence ages only what came before it."""
+        state = self._state
+        elapsed_ns = now_ns - state.decayed_at_ns
+        if elapsed_ns < DECAY_EVERY_NS:
+            return
+        if state.decayed_at_ns > 0:
+            factor = 0.5 ** (elapsed_ns / NS_PER_S / self.config.half_life_s)
+            for counts in state.counts.values():
+                counts.decay(factor)
+        state.decayed_at_ns = now_ns
 
     def _score(self) -> None:
         """Score anew the line items of which enough was heard."""
