@@ -157,6 +157,7 @@ def _vast_form(markup: VastMarkup, creative: Creative, imp: Imp, secure: bool) -
         offered_skip=offer.skip if type(offer) is Video else 0,
         battr=offer.battr,
         duration_s=creative.duration_s,
+        protocol=protocol,
     )
     return Form(
         mtype=MTYPE[creative.media], vast=markup, protocol=protocol, files=files, skip_after_s=skip_after_s
@@ -166,7 +167,7 @@ def _vast_form(markup: VastMarkup, creative: Creative, imp: Imp, secure: bool) -
 class UrlBase:
     """The prefixes of our own URLs, joined once."""
 
-    __slots__ = ("bill", "click", "imp", "loss", "win")
+    __slots__ = ("bill", "click", "imp", "loss", "skip", "win")
 
     def __init__(self, public_url: str) -> None:
         root = public_url.rstrip("/")
@@ -175,6 +176,7 @@ class UrlBase:
         self.loss = root + "/n/loss/"
         self.imp = root + "/t/imp/"
         self.click = root + "/t/click/"
+        self.skip = root + "/t/skip/"
 
 
 _WIN_QUERY: Final = notice_url("", Notice.WIN)
@@ -201,8 +203,9 @@ def make_bid(
     if form.banner is not None:
         adm = form.banner.render(tracking)
     elif form.vast is not None:
+        heard = TrackingUrls(tracking.click, tracking.impression, urls.skip + tokens.skip + "?e=")
         adm = form.vast.render(
-            tracking, signed.bid_id, protocol=form.protocol, files=form.files, skip_after_s=form.skip_after_s
+            heard, signed.bid_id, protocol=form.protocol, files=form.files, skip_after_s=form.skip_after_s
         )
         duration_s = creative.duration_s
     else:

@@ -26,8 +26,8 @@ PROTOCOL_UNSTATED = 3  # where the request names no protocol: the one every play
 WRAPPER_PROTOCOLS = frozenset({4, 5, 6, 8, 12, 14, 16})
 ATTR_SKIPPABLE = 16  # AdCOM creative attribute
 
-# Reported through ``TrackingUrls.event`` in this order; "skip" exists since VAST 3.0.
-EVENTS = ("start", "firstQuartile", "midpoint", "thirdQuartile", "complete", "skip")
+# Reported through ``TrackingUrls.event``: what the agents learn from, and no other request of every viewer. Since VAST 3.0.
+EVENTS = ("skip",)
 
 TEMPLATES_MAX = 64  # per creative: versions x choices of files; then the cache starts afresh
 
@@ -190,7 +190,7 @@ class VastMarkup:
             "]]></ClickThrough></VideoClicks>",
         ]
         media = f"<MediaFiles>{''.join(map(_media_file, files))}</MediaFiles>"
-        tracking = _tracking(version) if events else []
+        tracking = _tracking() if events and version >= "3" else []
         if modern:
             parts += [*tracking, duration, media, *clicks]
         else:
@@ -199,11 +199,10 @@ class VastMarkup:
         return Template(parts, _NAMES)
 
 
-def _tracking(version: str) -> list[str | Slot]:
+def _tracking() -> list[str | Slot]:
     parts: list[str | Slot] = ["<TrackingEvents>"]
     for event in EVENTS:
-        if event != "skip" or version >= "3":
-            parts += [f'<Tracking event="{event}"><![CDATA[', Slot("event"), f"{event}]]></Tracking>"]
+        parts += [f'<Tracking event="{event}"><![CDATA[', Slot("event"), f"{event}]]></Tracking>"]
     parts.append("</TrackingEvents>")
     return parts
 
