@@ -34,7 +34,7 @@ from counterpoint.catalog.model import (
 
 NAME: Final = "mixed-1800-v1"
 EXCHANGE: Final = "benchx"
-AIMED_AT: Final = 21.0  # line items that fit a request, in the middle
+AIMED_AT: Final = 17.0  # line items that fit a request, in the middle
 CREATIVES: Final = 10_000
 USERS: Final = 200_000
 
@@ -57,6 +57,7 @@ _MEDIA: Final = ((Media.BANNER, 0.72), (Media.VIDEO, 0.13), (Media.NATIVE, 0.10)
 _DOMAINS: Final = tuple(
     f"{word}-{n}.example" for n in range(250) for word in ("news", "sport", "games", "music")
 )
+_BUNDLES: Final = tuple("com.example." + name.split(".")[0] for name in _DOMAINS)
 _CATEGORIES: Final = tuple(f"IAB{n}" for n in range(1, 24) if n not in (7, 14))
 _SENSITIVE: Final = ("IAB23-1", "IAB8-18", "IAB7-44", "IAB26", "IAB25", "IAB9-25", "IAB24", "IAB17-18", "IAB9-30",
                      "IAB7-39", "IAB14-1", "IAB11-5", "IAB14-2", "IAB25-3", "IAB26-1")  # fmt: skip
@@ -83,10 +84,6 @@ def _hex(rng: Random, digits: int) -> str:
 
 def _uuid(rng: Random) -> str:
     return f"{_hex(rng, 8)}-{_hex(rng, 4)}-{_hex(rng, 4)}-{_hex(rng, 4)}-{_hex(rng, 12)}"
-
-
-def _bundle(domain: str) -> str:
-    return "com.example." + domain.split(".")[0]
 
 
 def _domain_rank(rng: Random) -> int:
@@ -116,7 +113,7 @@ def _request(rng: Random) -> dict[str, Any]:
         "content": content,
     }
     if as_app:
-        bundle = _bundle(domain)
+        bundle = "com.example." + domain.split(".")[0]
         place |= {
             "bundle": bundle,
             "domain": domain,
@@ -202,7 +199,7 @@ def _impression(rng: Random, media: Media) -> dict[str, Any]:
     imp: dict[str, Any] = {
         "id": "1",
         "tagid": _hex(rng, 20),
-        "bidfloor": round(rng.uniform(0.05, 0.9), 3),
+        "bidfloor": round(rng.uniform(0.05, 0.9) if rng.random() < 0.92 else rng.uniform(7.0, 12.0), 3),
         "bidfloorcur": "USD",
         "secure": 1,
         "exp": 900,
@@ -352,7 +349,7 @@ def _targeting(rng: Random, aim: float) -> Targeting:
     categories: tuple[str, ...] = ()
     domains: tuple[str, ...] = ()
     for dimension in rng.sample(("country", "os", "channel", "category"), 4):
-        need = max(0.3, aim / left)
+        need = max(0.05, aim / left)
         if need >= 1.0:
             break
         if dimension == "country":
@@ -364,9 +361,9 @@ def _targeting(rng: Random, aim: float) -> Targeting:
         else:
             categories, share = _subset(rng, [(name, 1 / len(_CATEGORIES)) for name in _CATEGORIES], need)
         left *= share
-    if aim / left < 0.8:
+    if aim / left < 0.3:
         sites = rng.sample(range(len(_DOMAINS)), max(1, round(len(_DOMAINS) * aim / left)))
-        domains = tuple(name for site in sites for name in (_DOMAINS[site], _bundle(_DOMAINS[site])))
+        domains = tuple(name for site in sites for name in (_DOMAINS[site], _BUNDLES[site]))
     return Targeting(
         countries=countries,
         os=systems,
