@@ -358,7 +358,14 @@ def _check_golden(policy: BiddingPolicy) -> None:
             zip(frame.campaign_position, _cycle(list(policy.multipliers.values()) or [1.0], n), strict=False)
         )
         factors = {"*": policy.ctr_factors[source]} if source in policy.ctr_factors else {}
-        tried = msgspec.structs.replace(policy, curves=curves, multipliers=multipliers, ctr_factors=factors)
+        tried = msgspec.structs.replace(
+            policy,
+            curves=curves,
+            multipliers=multipliers,
+            ctr_factors=factors,
+            conversion_rates={},  # of other line items than the golden ones, and already checked
+            order_values_micros={},
+        )
         compiled = compile_bidding(tried, frame)
         if np.any(np.diff(compiled.tables[0, 0]) < 0):
             raise PolicyRefused(f"bidding policy: shaded prices of {source!r} fall as the value rises")
