@@ -79,6 +79,7 @@ class Connection(asyncio.Protocol):
         self._hold(0)
         self._transport = None
         self._owed.clear()
+        del self._parser  # it holds us: without this a closed connection waits for the cycle collector
 
     def eof_received(self) -> bool:
         """Keep our half open while answers are owed: a peer may shut its own after the last request."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import re
 import time
 from collections.abc import AsyncIterator, Callable
@@ -13,6 +14,7 @@ import uvloop
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from counterpoint.bidder.connection import Connection
 from counterpoint.bidder.http import HttpConfig, Request, Response, Server, header, serve
 from counterpoint.bidder.metrics import Histogram, merged
 
@@ -365,6 +367,19 @@ async def test_closing_answers_what_is_owed() -> None:
     assert b"kept" in await task
     with pytest.raises(ConnectionRefusedError):
         await asyncio.open_connection("127.0.0.1", port)
+
+
+async def test_closed_connections_are_freed_without_the_cycle_collector() -> None:
+    async with running() as (server, _):
+        gc.collect()
+        gc.disable()
+        try:
+            for _ in range(20):
+                await talk(server, GET)
+            await until(lambda: server.counters.connections == 0)
+            assert sum(isinstance(thing, Connection) for thing in gc.get_objects()) == 0
+        finally:
+            gc.enable()
 
 
 def test_it_listens_on_loopback_unless_told_otherwise() -> None:
