@@ -10,13 +10,13 @@ from counterpoint.budget.response import Curve
 
 
 class BudgetConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    period_s: int = 60  # evidence is closed and money moved once per period
-    half_life_periods: float = 120.0  # of evidence
-    trust_factor: float = 1.2  # a budget moves at most by this factor per period
+    period_s: int = 15  # evidence is closed and money moved once per period
+    half_life_periods: float = 480.0  # of evidence: two hours
+    trust_factor: float = 1.05  # a budget moves at most by this factor per period
     floor_share: float = 0.03  # of an equal share: exploration floor
-    gain_min: float = 0.005  # a split is moved for a gain of at least this share of the pool's value ...
+    gain_min: float = 0.002  # a split is moved for a gain of at least this share of the pool's value ...
     doubt: float = 0.5  # ... and this many standard deviations
-    window_periods: int = 5  # over which delivery is judged
+    window_periods: int = 6  # over which delivery is judged
     renew_s: int = 40  # wishes are said again, so that they hold
     policy_s: int = 30
     policy_life_s: int = 900

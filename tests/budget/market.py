@@ -48,6 +48,9 @@ def catalog(arms: int) -> Catalog:
     )
 
 
+DAILY = BudgetConfig(period_s=86_400, half_life_periods=8.0, trust_factor=1.2, gain_min=0.005, doubt=0.25)
+
+
 class Market:
     """``level[k]`` x a concave shape of spend, in nanos of value a day. Spend is in equal shares of the pool."""
 
@@ -107,9 +110,7 @@ class Learned:
     """The learner behind its own doors: events in, proposals out, the split applied as the ledger would."""
 
     def __init__(self, arms: int, config: BudgetConfig | None = None) -> None:
-        self.learner = BudgetLearner(
-            catalog(arms), config=config or BudgetConfig(period_s=86_400, half_life_periods=8.0, doubt=0.25)
-        )
+        self.learner = BudgetLearner(catalog(arms), config=config or DAILY)
         self.learner.tick(T0)
         self.x = np.full(arms, NANOS / arms)
 

@@ -10,6 +10,7 @@ from counterpoint.base.errors import PolicyRefused
 from counterpoint.budget import policy as artefact
 from counterpoint.budget.learner import BudgetLearner
 from counterpoint.budget.policy import DAY_NS, EVEN_PPM, HOUR_NS, BudgetPolicy, CampaignPlan, planned_ppm
+from counterpoint.budget.state import BudgetConfig
 from counterpoint.bus.bus import Delivery
 from counterpoint.catalog.model import Advertiser, BudgetPool, Campaign, Catalog, Goal
 from counterpoint.coordination.epochs import EpochBook
@@ -40,6 +41,13 @@ CATALOG = Catalog(
         for name in ("good", "poor")
     ),
 )
+
+
+MINUTELY = BudgetConfig(period_s=60, half_life_periods=120, trust_factor=1.2, window_periods=5)
+
+
+def minutely(catalog: Catalog = CATALOG) -> BudgetLearner:
+    return BudgetLearner(catalog, config=MINUTELY)
 
 
 def spent(name: str, i: int, at_ns: int, nanos: int, arm: str = "agents") -> SpendBooked:
@@ -100,7 +108,7 @@ def shares(decisions: list[Decision]) -> dict[str, int]:
 
 
 def test_moves_money_to_where_it_brings_more_and_keeps_the_sum() -> None:
-    learner = BudgetLearner(CATALOG)
+    learner = minutely()
     said = shares(minutes(learner, 0, 45))
     assert said[budget_share("good")] > 500_000
     assert sum(said.values()) == 1_000_000
@@ -108,13 +116,13 @@ def test_moves_money_to_where_it_brings_more_and_keeps_the_sum() -> None:
 
 
 def test_measures_only_the_arm_where_agents_decide() -> None:
-    learner = BudgetLearner(CATALOG)
+    learner = minutely()
     assert shares(minutes(learner, 0, 45, arm="no_budget")) == {}
     assert learner.returns_by_arm()["no_budget"] == pytest.approx(25.0)
 
 
 def test_a_repeated_event_changes_nothing() -> None:
-    once, twice = BudgetLearner(CATALOG), BudgetLearner(CATALOG)
+    once, twice = minutely(), minutely()
     for learner in (once, twice):
         learner.tick(T0)
     events = [spent("good", 1, T0, 5), clicked("good", 1, T0), balance("good", T0, 5, 1)]
@@ -125,9 +133,9 @@ def test_a_repeated_event_changes_nothing() -> None:
 
 
 def test_restored_it_decides_identically() -> None:
-    first = BudgetLearner(CATALOG)
+    first = minutely()
     minutes(first, 0, 25)
-    second = BudgetLearner(CATALOG)
+    second = minutely()
     second.restore(first.snapshot())
     assert second.snapshot() == first.snapshot()
     assert minutes(first, 25, 50) == minutes(second, 25, 50)
@@ -135,7 +143,7 @@ def test_restored_it_decides_identically() -> None:
 
 
 def test_a_wish_is_renewed_and_accepted_by_the_resolver() -> None:
-    learner = BudgetLearner(CATALOG)
+    learner = minutely()
     book = EpochBook(CATALOG)
     sequence = 0
     for minute in range(60):
@@ -156,7 +164,7 @@ def test_a_wish_is_renewed_and_accepted_by_the_resolver() -> None:
 
 
 def test_wishes_a_higher_ceiling_when_the_price_keeps_it_from_its_plan_and_takes_it_back() -> None:
-    learner = BudgetLearner(CATALOG)
+    learner = minutely()
     learner.tick(T0)
     said: list[Proposal] = []
     for minute in range(14):
@@ -178,7 +186,7 @@ def test_wishes_a_higher_ceiling_when_the_price_keeps_it_from_its_plan_and_takes
 
 
 def test_the_plan_starts_even_and_follows_the_traffic() -> None:
-    learner = BudgetLearner(CATALOG)
+    learner = minutely()
     first = artefact.decode(policies(learner.tick(T0))[0].payload)
     artefact.validate(first, ["good", "poor"])
     assert first.plans["good"].hourly_ppm == EVEN_PPM
@@ -204,10 +212,10 @@ def policies(decisions: list[Decision]) -> list[PolicyPublished]:
 
 
 def test_versions_go_on_after_a_lost_snapshot() -> None:
-    before = BudgetLearner(CATALOG)
+    before = minutely()
     published = policies(before.tick(T0) + before.tick(T0 + 31 * NS_PER_S))
     assert [p.policy_version for p in published] == [1, 2]
-    fresh = BudgetLearner(CATALOG)
+    fresh = minutely()
     fresh.on(published, T0)
     assert policies(fresh.tick(T0 + 90 * NS_PER_S))[0].policy_version == 3
 
@@ -243,10 +251,10 @@ def test_a_bad_policy_is_refused(change: dict[str, object]) -> None:
 
 
 def test_a_catalog_change_forgets_what_is_gone() -> None:
-    learner = BudgetLearner(CATALOG)
+    learner = minutely()
     minutes(learner, 0, 30)
     smaller = msgspec.structs.replace(CATALOG, campaigns=CATALOG.campaigns[:1])
-    restored = BudgetLearner(smaller)
+    restored = minutely(smaller)
     restored.restore(learner.snapshot())
     learner.set_catalog(smaller)
     assert learner.policy(T0).plans.keys() == {"good"}
