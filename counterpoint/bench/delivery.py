@@ -53,8 +53,8 @@ class DeliveryScenario(Struct, frozen=True, kw_only=True):
     delay_jumps_after_s: float | None = None  # from then on it is ten times that; None: never
     billing_delay_s: float = 1.0  # from win to settling notice
     bidders: int = 1
-    ledger_every_ns: int = 250 * NS_PER_MS  # one fetch, one transaction
-    step_ns: int = 50 * NS_PER_MS
+    ledger_every_ns: int = 500 * NS_PER_MS  # one fetch, one transaction
+    step_ns: int = 100 * NS_PER_MS
     seconds_max: int = 1_500
 
 
