@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from counterpoint.catalog.index import CatalogIndex
 
 _SIGN: Final = 1 << 63
+HOST_MAX: Final = 256  # DNS allows 253; of an address only the host at its front is read
 _NO_LIMIT: Final = 2**62
 # What a full-screen slot without a declared size takes (AdCOM has none; the usual full-screen creatives).
 INTERSTITIAL_SIZES: Final = ((320, 480), (480, 320), (768, 1024), (1024, 768), (300, 250), (300, 600))
@@ -78,25 +79,21 @@ def fill_query(
     cells[q.Q_KEY] = _signed(key)
     cells[q.Q_NOW] = now_ns
     n = q.Q_ROWS
-    country = normal.country(country) if country else ""
-    language = normal.language(language) if language else ""
-    for dimension, value in zip(
-        index.dimensions,
-        (
-            exchange,
-            country,
-            str(device_type),
-            normal.os(os) if os else "",
-            channel,
-            str(hour_of_week),
-            language,
-        ),
-        strict=True,
-    ):
-        base = dimension.base
-        if base >= 0:
-            cells[n] = dimension.rows.get(value, base)
-            n += 1
+    # Every text is cut before it meets a memo: a request may hold megabytes, and memos keep what they are asked.
+    country = normal.country(country[:8]) if country else ""
+    language = normal.language(language[:16]) if language else ""
+    values = (
+        exchange,
+        country,
+        str(device_type),
+        normal.os(os[:40]) if os else "",
+        channel,
+        str(hour_of_week),
+        language,
+    )
+    for at, row_of, base in index.dimensions:
+        cells[n] = row_of(values[at], base)
+        n += 1
     cells[q.Q_ROWS_N] = n - q.Q_ROWS
 
     n = q.Q_OFFERS
@@ -119,7 +116,7 @@ def fill_query(
     refused = q.Q_NOT
     names: set[str] = set()
     for value in categories:
-        names.update(normal.with_parent(value))
+        names.update(normal.with_parent(value[:16]))
     if index.category.base < 0:
         cells[q.Q_CATEGORIES_N] = -1
     else:
@@ -147,13 +144,13 @@ def fill_query(
                 cells[refused] = row
                 refused += 1
 
-    hosts = normal.suffixes(normal.domain(domain)) if domain else ()
+    hosts = normal.suffixes(normal.domain(domain[:HOST_MAX])) if domain else ()
     if bundle:
-        hosts = (*hosts, normal.domain(bundle))
+        hosts = (*hosts, normal.domain(bundle[:HOST_MAX]))
     _fill_sparse(cells, q.Q_SPARSE, index.domain, hosts)
     at = q.Q_SPARSE + q.Q_SPARSE_SIZE
     if index.region.base >= 0 and region:
-        _fill_sparse(cells, at, index.region, (normal.region(region, country),))
+        _fill_sparse(cells, at, index.region, (normal.region(region[:16], country),))
     else:
         cells[at] = index.region.base
         cells[at + 1] = cells[at + 2] = 0
@@ -179,7 +176,7 @@ def _mime_bits(index: CatalogIndex, mimes: Sequence[str]) -> int:
         return 0
     bits = 0
     for mime in mimes:
-        number = index.mimes.get(normal.mime(mime))
+        number = index.mimes.get(normal.mime(mime[:64]))
         if number is not None:
             bits |= 1 << number
     return bits or 1 << q.BIT_OTHER

@@ -34,7 +34,7 @@ from counterpoint.catalog.compile import (
     naming,
     sparse,
 )
-from counterpoint.catalog.fill import banner_sizes, fill_fit, fill_query
+from counterpoint.catalog.fill import HOST_MAX, banner_sizes, fill_fit, fill_query
 from counterpoint.catalog.model import Catalog, UnknownUser
 from counterpoint.catalog.query import (
     MAX_CANDIDATES,
@@ -66,6 +66,7 @@ __all__ = [
 ]
 
 BLOCK_MEMO_MAX = 4_096  # block lists remembered; past that the memo starts anew
+MEMO_TEXT_MAX = 16_384  # characters of a block list worth remembering
 
 
 class CatalogIndex:
@@ -115,7 +116,8 @@ class CatalogIndex:
         self.channel = dense(rows, [t.channels for t in targets], each(str.lower))
         self.hour = dense(rows, [t.hours_utc for t in targets], each(str))
         self.language = dense(rows, [t.languages for t in targets], each(normal.language))
-        self.dimensions = (
+        # those that somebody limits, by their place among the values of fill_query
+        single = (
             self.exchange,
             self.country,
             self.device_type,
@@ -123,7 +125,8 @@ class CatalogIndex:
             self.channel,
             self.hour,
             self.language,
-        )  # of one value a request, in the order of fill_query
+        )
+        self.dimensions = tuple((at, d.rows.get, d.base) for at, d in enumerate(single) if d.base >= 0)
         self.category = dense(rows, [t.categories for t in targets], each(normal.category))
         blocked = [t.categories_blocked for t in targets]
         self.category_blocked: dict[str, int] = naming(rows, blocked, each(normal.category))
@@ -276,9 +279,13 @@ class CatalogIndex:
             return known
         made = self._allowed(*key)
         made.flags.writeable = False
-        if len(self._block_memo) >= BLOCK_MEMO_MAX:
-            self._block_memo.clear()
-        self._block_memo[key] = made
+        if (
+            sum(map(len, bcat)) + sum(map(len, acat)) + sum(map(len, badv)) + sum(map(len, wlang))
+            <= MEMO_TEXT_MAX
+        ):
+            if len(self._block_memo) >= BLOCK_MEMO_MAX:
+                self._block_memo.clear()
+            self._block_memo[key] = made
         return made
 
     def _allowed(
@@ -291,22 +298,22 @@ class CatalogIndex:
         # A creative's categories stand in their own row and in their parent's, so blocking IAB7 blocks IAB7-39.
         # Blocking IAB7-39 leaves a creative that says only IAB7.
         for value in bcat:
-            row = self._cr_category_row.get(normal.category(value))
+            row = self._cr_category_row.get(normal.category(value[:16]))
             if row is not None:
                 bits &= ~rows[row]
         if acat:
-            named = {normal.category(v) for v in acat}
+            named = {normal.category(v[:16]) for v in acat}
             for at, creative in enumerate(self.catalog.creatives):
                 if not all(named.intersection(normal.with_parent(v)) for v in creative.categories):
                     bits[at >> 6] &= ~np.uint64(1 << (at & 63))
         for value in badv:
-            row = self._cr_site_row.get(normal.registrable(value))
+            row = self._cr_site_row.get(normal.registrable(value[:HOST_MAX]))
             if row is not None:
                 bits &= ~rows[row]
         if wlang:
             spoken = np.zeros_like(bits)
             for value in wlang:
-                row = self._cr_language_row.get(normal.language(value))
+                row = self._cr_language_row.get(normal.language(value[:16]))
                 if row is not None:
                     spoken |= rows[row]
             bits &= spoken
