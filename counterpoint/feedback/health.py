@@ -30,7 +30,7 @@ class Part(Struct):
     policy_version: int = 0
     policy_ns: int = -1
     policy_until_ns: int = 0
-    rejected: dict[int, int] = {}  # when, by policy version
+    rejected: list[tuple[int, int]] = []  # (policy version, when), by version
 
     def hear_beat(self, event: AgentBeat) -> None:
         if event.happened_at_ns < self.beat_ns:
@@ -46,12 +46,11 @@ class Part(Struct):
             self.policy_until_ns = event.valid_until_ns
 
     def hear_rejection(self, event: PolicyRejected) -> None:
-        self.rejected[event.policy_version] = event.happened_at_ns
-        while len(self.rejected) > REMEMBERED_MAX:
-            del self.rejected[min(self.rejected)]
+        others = [pair for pair in self.rejected if pair[0] != event.policy_version]
+        self.rejected = sorted([*others, (event.policy_version, event.happened_at_ns)])[-REMEMBERED_MAX:]
 
     def rejections(self, now_ns: int) -> int:
-        return sum(1 for at_ns in self.rejected.values() if now_ns - at_ns <= REJECTIONS_WITHIN_NS)
+        return sum(1 for _, at_ns in self.rejected if now_ns - at_ns <= REJECTIONS_WITHIN_NS)
 
     def health(self, now_ns: int, since_ns: int) -> AgentHealth:
         """``since_ns``: since when we have been listening without a gap."""
@@ -89,7 +88,7 @@ class Part(Struct):
                 f"policy {self.policy_version} expired {(now_ns - self.policy_until_ns) / NS_PER_S:.0f} s ago"
             )
         rejections = self.rejections(now_ns)
-        if rejections >= REJECTIONS_MAX and self.policy_version in self.rejected:
+        if rejections >= REJECTIONS_MAX and self.policy_version in (version for version, _ in self.rejected):
             return f"{rejections} of its policies were refused, the newest among them"
         return ""
 

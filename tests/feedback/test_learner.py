@@ -214,6 +214,8 @@ def test_a_repeated_event_changes_nothing() -> None:
 def test_restored_it_decides_identically() -> None:
     first, second = FeedbackLearner(CATALOG), FeedbackLearner(CATALOG)
     world, same = World(9), World(9)
+    for learner in (first, second):
+        learner.on([rejected("bidding", 3, T0), published("bidding", 3, T0)], T0)
     run(first, world, minutes=30)
     run(second, same, minutes=12)
     third = FeedbackLearner(CATALOG)
