@@ -157,7 +157,7 @@ class DemoExchange:
         threshold = max(rival, Decimal(str(opportunity.floor_cpm)))
         if price < threshold:
             if opportunity.venue.loss_notices and bid.get("lurl"):
-                url = _macros(bid["lurl"], {"AUCTION_LOSS": "102", "AUCTION_MIN_TO_WIN": f"{threshold}"})
+                url = macros(bid["lurl"], {"AUCTION_LOSS": "102", "AUCTION_MIN_TO_WIN": f"{threshold}"})
                 self._notify(0.2, url, number, money=False)
             return
         paid = price if opportunity.venue.auction_type == 1 else threshold
@@ -174,7 +174,7 @@ class DemoExchange:
             "AUCTION_MIN_TO_WIN": f"{threshold}" if opportunity.venue.loss_notices else "",
         }
         settling = self.settles(opportunity.venue.exchange, opportunity.media)
-        client_side = {kind: _macros(url, macros) for url, kind in _tracking(bid.get("adm", ""))}
+        client_side = {kind: macros(url, macros) for url, kind in tracking_urls(bid.get("adm", ""))}
 
         def draw(stream: int) -> float:
             return self.world.draw(stream, number)
@@ -185,7 +185,7 @@ class DemoExchange:
         ):
             if bid.get(key):
                 self._notify(
-                    delay, _macros(bid[key], macros), number, settles=settling == kind and not test, paid=paid
+                    delay, macros(bid[key], macros), number, settles=settling == kind and not test, paid=paid
                 )
         if "imp" in client_side and draw(2) < 0.97:
             seen_at = 0.5 + 2.0 * draw(3)
@@ -212,7 +212,7 @@ class DemoExchange:
         money: bool = True,
     ) -> None:
         twice = self.world.draw(8, number) < 0.03
-        target = _target(url)
+        target = target_of(url)
 
         async def send() -> None:
             for attempt in range(NOTICE_TRIES_MAX):
@@ -273,19 +273,19 @@ class DemoExchange:
         heapq.heappush(self._later, (asyncio.get_running_loop().time() + delay_s, next(self._tie), job))
 
 
-def _macros(url: str, values: dict[str, str]) -> str:
+def macros(url: str, values: dict[str, str]) -> str:
     for name, value in values.items():
         url = url.replace("${" + name + "}", value)
     return url
 
 
-def _target(url: str) -> str:
+def target_of(url: str) -> str:
     """The path and query of a URL: the origin is always the bidder we were given."""
     rest = url.split("://", 1)[-1]
     return "/" + rest.split("/", 1)[1] if "/" in rest else "/"
 
 
-def _tracking(adm: str) -> list[tuple[str, str]]:
+def tracking_urls(adm: str) -> list[tuple[str, str]]:
     """Our own URLs in the markup, as a browser or player would meet them (escaped as XML, HTML or JSON)."""
     plain = adm.replace("\\/", "/").replace("&amp;", "&")
     return [(match.group(0), match.group(1)) for match in _TRACK.finditer(plain)]
