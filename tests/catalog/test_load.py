@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import runpy
 import tomllib
 from pathlib import Path
 
@@ -420,3 +421,10 @@ def test_no_content_makes_it_fail_otherwise(
 def test_the_examples_are_sound(name: str) -> None:
     loaded = check_catalog(Path(__file__).parents[2] / "examples" / "catalogs" / f"{name}.toml")
     assert loaded.warnings == ()
+
+
+@pytest.mark.parametrize("name", ["demo", "wide"])
+def test_the_examples_are_what_their_script_writes(name: str) -> None:
+    folder = Path(__file__).parents[2] / "examples" / "catalogs"
+    script = runpy.run_path(str(folder / "make.py"))
+    assert (folder / f"{name}.toml").read_text(encoding="utf-8") == script[name]()

@@ -8,11 +8,13 @@ import threading
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from counterpoint.catalog.digest import seal
+from counterpoint.catalog.index import compile_index
 from counterpoint.catalog.load import load_catalog
 from counterpoint.catalog.model import Advertiser, Catalog
 from counterpoint.catalog.store import CatalogStoreError, current_digest, read_catalog, save_catalog
@@ -55,6 +57,25 @@ def test_a_save_replaces_everything(url: str) -> None:
     changed = msgspec.structs.replace(demo, account_currency="EUR")
     assert save_catalog(url, changed) != demo.digest
     assert read_catalog(url).account_currency == "EUR"
+
+
+def test_a_reload_changes_what_is_found(url: str) -> None:
+    """As a running part does it: watch the digest, read, compile beside, swap."""
+    demo = load_catalog(EXAMPLES / "demo.toml")
+    save_catalog(url, demo)
+    old = compile_index(read_catalog(url))
+    paused = tuple(msgspec.structs.replace(c, paused=c.id == "stride-clicks") for c in demo.campaigns)
+    save_catalog(url, msgspec.structs.replace(demo, campaigns=paused))
+    assert current_digest(url) != old.digest
+    new = compile_index(read_catalog(url))
+    assert new.digest == current_digest(url)
+    stopped = new.campaign_at["stride-clicks"]
+    before, after = (
+        np.unpackbits(index.live.view(np.uint8), bitorder="little")[: len(demo.line_items)]
+        for index in (old, new)
+    )
+    assert before.all()
+    assert (after == (new.li_campaign != stopped)).all()
 
 
 def test_unchanged_content_writes_nothing(url: str, tmp_path: Path) -> None:
