@@ -134,6 +134,9 @@ class Pricing(Struct, frozen=True, kw_only=True):
     segment: str
     curve_rows: float  # effective auctions behind the curve
     curve: tuple[CurvePoint, ...]  # knots around the price
+    goal: str
+    impression_value_nanos: float  # worth of the impression itself (goal reach; any goal under the fallback)
+    click_value_nanos: float  # worth of a click
     click_rate: float
     click_rate_factor: float
     conversion_rate: float
@@ -337,11 +340,13 @@ def _rerun(story: Story, again: Rerun) -> Iterator[str]:
 
 def _pricing(story: Story, again: Rerun, pricing: Pricing) -> Iterator[str]:
     steps = pricing.steps
-    yield _row(
-        "value",
-        f"{steps.value / 1e6:.6f} CPM: click rate {pricing.click_rate:.6f} x factor {pricing.click_rate_factor:.4f}, "
-        f"conversions per click {pricing.conversion_rate:.6f}",
-    )
+    worth = f"goal {pricing.goal}: an impression by itself {pricing.impression_value_nanos / 1e6:.6f} CPM"
+    if pricing.click_value_nanos:
+        worth += (
+            f", a click {pricing.click_value_nanos / 1e9:.6f} x click rate {pricing.click_rate:.6f} x factor "
+            f"{pricing.click_rate_factor:.4f} (conversions per click {pricing.conversion_rate:.6f})"
+        )
+    yield _row("value", f"{steps.value / 1e6:.6f} CPM; {worth}")
     yield _row("pacing", f"divided by the multiplier {steps.multiplier:.6f}: v_eff {steps.paced / 1e6:.6f}")
     source = f"win curve {steps.curve!r}, {pricing.curve_rows:.0f} rows" if steps.curve else "no win curve"
     yield _row(
