@@ -11,9 +11,9 @@ import heapq
 import itertools
 import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from decimal import Decimal
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from msgspec import Struct
@@ -54,6 +54,15 @@ class Report(Struct, kw_only=True):
     latency_ms: dict[str, float] = {}
 
 
+class _Later(NamedTuple):
+    """A follow-up that waits for its time. ``money``: a notice that is sent before we stop, early rather than never."""
+
+    at_s: float
+    tie: int
+    money: bool
+    job: Callable[[], Coroutine[Any, Any, None]]
+
+
 class DemoExchange:
     """``tokens``: conversion token by advertiser id; ``advertiser_of``: by campaign id; ``settles``: settling notice by
     (exchange, media), as the profiles declare."""
@@ -77,7 +86,7 @@ class DemoExchange:
         self.report = Report()
         self.wins_by_campaign: Counter[str] = Counter()
         self._number = itertools.count(first_number)
-        self._later: list[tuple[float, int, Callable[[], Any]]] = []
+        self._later: list[_Later] = []  # a heap
         self._tie = itertools.count()
         self._latencies: list[float] = []
         self._in_flight = 0
@@ -95,18 +104,15 @@ class DemoExchange:
                         continue
                     self._in_flight += 1
                     tasks.create_task(self._ask(next(self._number)))
-                while self._later and self._later[0][0] <= now:
-                    tasks.create_task(heapq.heappop(self._later)[2]())
-                pause = min(next_at, self._later[0][0] if self._later else next_at) - loop.time()
+                while self._later and self._later[0].at_s <= now:
+                    tasks.create_task(heapq.heappop(self._later).job())
+                pause = min(next_at, self._later[0].at_s if self._later else next_at) - loop.time()
                 await asyncio.sleep(min(max(pause, 0.0), 0.05))
             # what has been won is still settled: a real exchange does not forget a bill because we stop
-            due = [
-                job
-                for _, _, job in sorted(self._later, key=lambda item: item[:2])
-                if getattr(job, "money", False)
-            ]
-            for job in due:
-                tasks.create_task(job())
+            for later in sorted(self._later):
+                if later.money:
+                    tasks.create_task(later.job())
+            self._later.clear()
 
     def percentiles(self) -> dict[str, float]:
         kept = sorted(self._latencies)
@@ -167,14 +173,14 @@ class DemoExchange:
         else:
             self.report.wins += 1
             self.wins_by_campaign[bid.get("cid", "")] += 1
-        macros = {
+        values = {
             "AUCTION_PRICE": f"{paid}",
             "AUCTION_BID_ID": bid["id"],
             "AUCTION_CURRENCY": "USD",
             "AUCTION_MIN_TO_WIN": f"{threshold}" if opportunity.venue.loss_notices else "",
         }
         settling = self.settles(opportunity.venue.exchange, opportunity.media)
-        client_side = {kind: macros(url, macros) for url, kind in tracking_urls(bid.get("adm", ""))}
+        client_side = {kind: macros(url, values) for url, kind in tracking_urls(bid.get("adm", ""))}
 
         def draw(stream: int) -> float:
             return self.world.draw(stream, number)
@@ -185,19 +191,22 @@ class DemoExchange:
         ):
             if bid.get(key):
                 self._notify(
-                    delay, macros(bid[key], macros), number, settles=settling == kind and not test, paid=paid
+                    delay, macros(bid[key], values), number, settles=settling == kind and not test, paid=paid
                 )
         if "imp" in client_side and draw(2) < 0.97:
             seen_at = 0.5 + 2.0 * draw(3)
             settles = settling == "impression" and not test
-            self._notify(seen_at, client_side["imp"], number, settles=settles, paid=price)
-            self.report.impressions += 1
+            seen = "" if test else "impressions"
+            self._notify(seen_at, client_side["imp"], number, settles=settles, paid=price, counts=seen)
             if "skip" in client_side and self.world.skips(opportunity, number):
-                self.report.skips += 1
-                self._notify(seen_at + 5.0, client_side["skip"], number, money=False)
+                self._notify(
+                    seen_at + 5.0, client_side["skip"], number, money=False, counts="" if test else "skips"
+                )
             elif "click" in client_side and draw(4) < self.world.click_rate(bid.get("crid", ""), opportunity):
-                self.report.clicks += 1
-                self._notify(seen_at + 1.0 + 4.0 * draw(5), client_side["click"], number, money=False)
+                clicked_at = seen_at + 1.0 + 4.0 * draw(5)
+                self._notify(
+                    clicked_at, client_side["click"], number, money=False, counts="" if test else "clicks"
+                )
                 if draw(6) < self.world.conversion_rate(bid.get("cid", "")):
                     self._convert(seen_at + 6.0 + 20.0 * draw(7), client_side["click"], bid, number)
 
@@ -210,7 +219,9 @@ class DemoExchange:
         settles: bool = False,
         paid: Decimal = Decimal(0),
         money: bool = True,
+        counts: str = "",
     ) -> None:
+        """``counts``: the figure of the report that counts it once it was answered."""
         twice = self.world.draw(8, number) < 0.03
         target = target_of(url)
 
@@ -224,6 +235,8 @@ class DemoExchange:
                     if settles:
                         self.report.settled += 1
                         self.report.settled_nanos += int(paid * 1_000_000)
+                    if counts:
+                        setattr(self.report, counts, getattr(self.report, counts) + 1)
                     if twice:
                         await self._quietly(target)
                     return
@@ -266,11 +279,11 @@ class DemoExchange:
 
         self._schedule(delay_s, send, money=False)
 
-    def _schedule(self, delay_s: float, job: Callable[[], Any], money: bool) -> None:
+    def _schedule(self, delay_s: float, job: Callable[[], Coroutine[Any, Any, None]], money: bool) -> None:
         if len(self._later) >= PENDING_MAX and not money:
             return
-        job.money = money  # type: ignore[attr-defined]
-        heapq.heappush(self._later, (asyncio.get_running_loop().time() + delay_s, next(self._tie), job))
+        at_s = asyncio.get_running_loop().time() + delay_s
+        heapq.heappush(self._later, _Later(at_s, next(self._tie), money, job))
 
 
 def macros(url: str, values: dict[str, str]) -> str:

@@ -146,9 +146,9 @@ class Load:
         values = {"AUCTION_PRICE": f"{paid}", "AUCTION_CURRENCY": "USD", "AUCTION_MIN_TO_WIN": f"{threshold}"}
         settles = self.profiles[opportunity.venue.exchange].settles_by(Media(opportunity.media)).value
         urls = {"win": bid.get("nurl", ""), "billing": bid.get("burl", "")}
-        urls |= {
-            "impression": url for url, kind in tracking_urls(bid.get("adm", "")) if kind == "imp"
-        }  # the player or browser sends this one
+        for url, kind in tracking_urls(bid.get("adm", "")):
+            if kind == "imp":  # the player or browser sends this one
+                urls["impression"] = url
         for kind, url in urls.items():
             if kind != settles and url:
                 self._do(self._inform(target_of(macros(url, values))))
