@@ -81,9 +81,13 @@ def bidding(version: int, multiplier: float = 1.3) -> PolicyPublished:
     return published("bidding", version, bidding_policy.encode(policy))
 
 
-def creative(version: int, catalog: Catalog) -> PolicyPublished:
+def creative(version: int, catalog: Catalog, liked: str = "no one's") -> PolicyPublished:
+    """``liked``: creatives whose id starts so are clicked by one in twenty."""
     scores = {
-        each.id: CreativeScore(0.001 + 0.02 * uniform(version, at), 0.1 + uniform(version + 1, at))
+        each.id: CreativeScore(
+            0.05 if each.id.startswith(liked) else 0.001 + 0.02 * uniform(version, at),
+            0.1 + uniform(version + 1, at),
+        )
         for at, each in enumerate(catalog.creatives)
     }
     policy = CreativePolicy(
