@@ -10,7 +10,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from counterpoint.bus.bus import Delivery
 from counterpoint.events import subjects
-from counterpoint.events.money import AllowanceGranted, BalanceReported, SpendBooked
+from counterpoint.events.money import AllowanceGranted, BalanceReported, SettlementNoticed, SpendBooked
 from counterpoint.ledger.books import Ledger
 from counterpoint.ledger.config import LedgerConfig
 from counterpoint.ledger.tables import ACCOUNTS, WRITER
@@ -134,14 +134,16 @@ def test_late_spend_takes_headroom_then_free_then_the_rest_then_overspends(engin
     free = account.free
     headroom = granted.granted_nanos - granted.usable_nanos
     other_headroom = other.granted_nanos - other.usable_nanos
-    late = {"until": NOW, "at": NOW + 20 * S}
 
-    desk.tell(notice("bid1", granted.allowance_id, paid=headroom, **late))
+    def late(bid_id: str, nanos: int) -> SettlementNoticed:
+        return notice(bid_id, granted.allowance_id, paid=nanos, until=NOW, at=NOW + 20 * S)
+
+    desk.tell(late("bid1", headroom))
     by_id = {a.allowance_id: a for a in desk.ledger.allowances()}
     assert by_id[granted.allowance_id].headroom == 0
     assert by_id[granted.allowance_id].out == granted.usable_nanos
 
-    desk.tell(notice("bid2", granted.allowance_id, paid=other_headroom + free, **late))
+    desk.tell(late("bid2", other_headroom + free))
     by_id = {a.allowance_id: a for a in desk.ledger.allowances()}
     assert by_id[other.allowance_id].headroom == 0
     assert by_id[granted.allowance_id].out == granted.usable_nanos
@@ -150,8 +152,8 @@ def test_late_spend_takes_headroom_then_free_then_the_rest_then_overspends(engin
     assert account.free == 0
     assert not account.stopped
 
-    desk.tell(notice("bid3", granted.allowance_id, paid=granted.usable_nanos, **late))
-    booked = desk.tell(notice("bid4", granted.allowance_id, paid=7, **late))
+    desk.tell(late("bid3", granted.usable_nanos))
+    booked = desk.tell(late("bid4", 7))
     account = desk.ledger.account("c1", DAY)
     assert account is not None
     assert account.overspend == 7
