@@ -11,16 +11,16 @@ from hypothesis import strategies as st
 
 from counterpoint.base.clock import NS_PER_MS, NS_PER_S
 from counterpoint.bidder.commit import LineItemFailed
-from counterpoint.bidder.decide import Candidates
+from counterpoint.bidder.decide import Candidates, decide, left_of
 from counterpoint.bidder.engine import QUARANTINE_AFTER, SAMPLES_MAX, deadline_after_ns
 from counterpoint.bidder.experiment import ARMS, Experiment
-from counterpoint.bidder.explain import explain_decision
 from counterpoint.bidder.outgoing import unpack_input
 from counterpoint.bidder.respond import Form, Markups
 from counterpoint.bidder.signing import NoticeKind, SignedBid
 from counterpoint.bidder.view import compile_view, read_policy
 from counterpoint.catalog.model import Catalog, FrequencyCap
 from counterpoint.events.facts import BidPlaced
+from counterpoint.openrtb.identity import restore_request
 from counterpoint.openrtb.nobid import NoBidReason
 from counterpoint.openrtb.objects import Imp
 from tests.bidder.hot import (
@@ -232,44 +232,43 @@ def test_every_bid_can_be_made_again_from_what_was_told(seed: int, ask: int) -> 
     again = compile_view(view.inputs)
     for event in bidder.heard.events:
         assert isinstance(event, BidPlaced)
-        story = explain_decision(unpack_input(event.decision_input), again)
-        assert isinstance(story.outcome, Candidates)
-        assert (story.arm, story.bucket, story.unit) == (event.arm, event.bucket, event.unit)
-        assert story.versions["bidding"] == event.bidding_version
+        given = unpack_input(event.decision_input)
+        assert given.view_digest == again.digest
+        made = decide(
+            restore_request(given.request),
+            given.exchange,
+            again,
+            given.user,
+            left_of(again, given.arm, given.limited),
+            given.now_ns,
+            given.rng_key,
+        )
+        assert isinstance(made, Candidates)
+        assert (ARMS[made.arm], made.bucket, made.unit) == (event.arm, event.bucket, event.unit)
+        assert (made.bidding_version, made.creative_version) == (
+            event.bidding_version,
+            event.creative_version,
+        )
         offered = [
             (
                 again.part.line_items[bid.line_item].id,
                 again.part.creatives[bid.creative].id,
                 bid.price,
-                bid.score,
+                bid.win_rate,
+                bid.creative_propensity,
+                bid.price_propensity,
             )
-            for imp in story.imps
+            for imp in made.imps
             for bid in imp.candidates
         ]
-        chosen = [
-            bid for bid in offered if bid[:3] == (event.line_item_id, event.creative_id, event.price_nanos)
-        ]
-        assert chosen
-        lines = [line for imp in story.imps for line in imp.lines if line.line_item_id == event.line_item_id]
-        told = [
-            line
-            for line in lines
-            if line.price.price == event.price_nanos and line.drawn == event.creative_id
-        ]
-        assert told
-        assert told[0].price.score == pytest.approx(chosen[0][3])
-        assert told[0].price.propensity == pytest.approx(event.price_propensity)
-        drawn = [chance.propensity for chance in told[0].chances if chance.creative_id == event.creative_id]
-        assert drawn == [pytest.approx(event.creative_propensity)]
-
-
-def test_a_story_needs_its_own_view() -> None:
-    bidder = Bidder(view_of(small_catalog()))
-    bidder.bids(banner_request())
-    event = bidder.heard.events[0]
-    assert isinstance(event, BidPlaced)
-    with pytest.raises(AssertionError, match="View"):
-        explain_decision(unpack_input(event.decision_input), view_of(small_catalog(goal_value_micros=1)))
+        assert (
+            event.line_item_id,
+            event.creative_id,
+            event.price_nanos,
+            event.win_rate,
+            event.creative_propensity,
+            event.price_propensity,
+        ) in offered
 
 
 # ---- what we did wrong
