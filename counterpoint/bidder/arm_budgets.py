@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from counterpoint.base.clock import NS_PER_S
 from counterpoint.base.money import NANOS_PER_MICRO
 from counterpoint.bidder.experiment import ARMS, falls_back
-from counterpoint.catalog.model import Campaign
+from counterpoint.catalog.model import Campaign, Pacing
 from counterpoint.events.money import AllowanceGranted, AllowanceReturned, BalanceReported
 
 DAY_NS: Final = 86_400 * NS_PER_S
@@ -75,7 +75,8 @@ class ArmBudgets:
             told = self._budgets.get(campaign.id)
             if told is not None and told[0] == day:
                 budget = told[1]
-            elapsed = min((local_ns % DAY_NS + AHEAD_NS) / DAY_NS, 1.0)
+            even = campaign.pacing is Pacing.EVEN
+            elapsed = min((local_ns % DAY_NS + AHEAD_NS) / DAY_NS, 1.0) if even else 1.0
             for position, arm in enumerate(ARMS):
                 part = budget * self._shares[position] * (elapsed if falls_back(arm, "budget") else 1.0)
                 had_day, had = self._had.get((campaign.id, arm), (day, 0))

@@ -29,7 +29,7 @@ from counterpoint.bidding.policy import AGENT, BiddingPolicy, encode
 from counterpoint.bidding.rates import Rates
 from counterpoint.bidding.state import BiddingConfig, Money, OpenBid, Snapshot, State, read_spend_plans
 from counterpoint.bidding.win_curve import WinCurves
-from counterpoint.catalog.model import Campaign, Catalog, Goal, LineItem
+from counterpoint.catalog.model import Campaign, Catalog, Goal, LineItem, Pacing
 from counterpoint.coordination.clock import HybridClock
 from counterpoint.coordination.proposals import ProposalDesk
 from counterpoint.coordination.targets import bid_ceiling
@@ -368,9 +368,10 @@ class BiddingLearner:
             hourly = plan.hourly_ppm if plan is not None else EVEN_PPM
             since_ns = max(day_ns - (now_ns - before_ns), 0)
             left = int(money.budget * self._governed_share()) - money.spent_governed + pace.spent
-            target = pacing.target_nanos(
-                left, pacing.elapsed_share(hourly, since_ns), pacing.elapsed_share(hourly, day_ns)
-            )
+            target = float(max(left, 0))  # asap: all that is left may go now
+            if campaign.pacing is Pacing.EVEN:
+                before, now = pacing.elapsed_share(hourly, since_ns), pacing.elapsed_share(hourly, day_ns)
+                target = pacing.target_nanos(left, before, now)
             lowest = pacing.lowest_multiplier(campaign.reach_weight_ppm, campaign.cost_weight_ppm)
             old = pace.multiplier(lowest)
             gap = f"spent {pace.spent / 1e9:.4f} of {target / 1e9:.4f} planned in the step"

@@ -30,6 +30,11 @@ class Goal(StrEnum):
     )
 
 
+class Pacing(StrEnum):
+    EVEN = "even"  # over the local day, along the spend plan
+    ASAP = "asap"  # as soon as possible: only value, caps and the budget hold it back
+
+
 class Advertiser(Struct, frozen=True, kw_only=True):
     id: str
     name: str
@@ -55,6 +60,7 @@ class Campaign(Struct, frozen=True, kw_only=True):
     starts_at_ns: int = 0  # flight, inclusive
     ends_at_ns: int | None = None  # exclusive; None: open end
     utc_offset_minutes: int = 0  # where its local day begins
+    pacing: Pacing = Pacing.EVEN
     goal: Goal = Goal.CLICKS
     goal_value_micros: int = 0
     expected_order_value_micros: int = 50_000_000  # Goal.VALUE: its owner's prior of the mean order value

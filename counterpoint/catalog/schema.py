@@ -12,7 +12,7 @@ from counterpoint.base.money import MICROS_PER_UNIT
 from counterpoint.catalog import fields as f
 from counterpoint.catalog.fields import BUDGET_MICROS_MAX, Bad, Reader
 from counterpoint.catalog.lines import Path
-from counterpoint.catalog.model import Goal, Media, NoBidForm, Settles, UnknownUser
+from counterpoint.catalog.model import Goal, Media, NoBidForm, Pacing, Settles, UnknownUser
 
 DAY_S: Final = 86_400
 LIST_MAX: Final = 20_000  # values of one list: above this a list belongs into another system
@@ -67,6 +67,7 @@ FIELDS: Final[Mapping[str, Mapping[str, Field]]] = {
         "starts_at": Field(f.moment, "starts_at_ns"),
         "ends_at": Field(f.moment, "ends_at_ns"),
         "utc_offset_minutes": Field(f.integer(-14 * 60, 14 * 60, "minutes")),
+        "pacing": Field(f.choice(Pacing)),
         "goal": _need(f.choice(Goal), '"clicks"'),
         "target_cpm": Field(f.cpm(positive=True)),
         "target_cpc": Field(f.money(10_000 * MICROS_PER_UNIT, "account currency per click", positive=True)),

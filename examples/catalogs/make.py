@@ -318,7 +318,7 @@ def demo() -> str:
                  goal="value", target_roas="4.0", bid_ceiling_cpm="14.00"),
         # So small that it is spent within a minute or two: see the ledger stop it.
         campaign("harbor-teaser", "harbor", "Harbor, teaser", "1.50", "1.00", "2.00",
-                 goal="reach", target_cpm="6.00", bid_ceiling_cpm="8.00"),
+                 pacing="asap", goal="reach", target_cpm="6.00", bid_ceiling_cpm="8.00"),
         campaign("lumen-clicks", "lumen", "Lumen, visits", "50.00", "20.00", "80.00",
                  goal="clicks", target_cpc="0.30", bid_ceiling_cpm="12.00"),
         campaign("lumen-sales", "lumen", "Lumen, sales", "40.00", "10.00", "70.00",
