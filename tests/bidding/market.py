@@ -274,7 +274,7 @@ def _table(name: str, cases: list[dict[str, float]]) -> None:
     figures = []
     for key in cases[0]:
         found = np.array([case[key] for case in cases])
-        half = 1.96 * found.std(ddof=1) / math.sqrt(len(found))
+        half = 2.57 * found.std(ddof=1) / math.sqrt(len(found))  # t, 5 degrees of freedom, 95 %
         figures.append(f"{key} {found.mean():.3f} +/- {half:.3f}")
     print(f"{name:36s}", " | ".join(figures))
 
