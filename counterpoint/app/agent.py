@@ -71,6 +71,7 @@ class Saved(Struct, frozen=True):
 
     positions: dict[str, int]
     learner: bytes
+    policy_version: int = 0  # the last one published
 
 
 class AgentRunner:
@@ -116,6 +117,7 @@ class AgentRunner:
             )
             return
         self.positions = dict(saved.positions)
+        self.policy_version = saved.policy_version
 
     async def run(self, stop: asyncio.Event) -> None:
         self.restore()
@@ -235,5 +237,6 @@ class AgentRunner:
             log.error("the bus refused the beat: %s", error)
 
     async def _save(self) -> None:
-        raw = msgspec.msgpack.encode(Saved(dict(self.positions), self.learner.snapshot()))
+        saved = Saved(dict(self.positions), self.learner.snapshot(), self.policy_version)
+        raw = msgspec.msgpack.encode(saved)
         await asyncio.to_thread(write_atomically, self.snapshot_path, raw)

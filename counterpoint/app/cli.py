@@ -13,6 +13,7 @@ import msgspec
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.text import Text
 
 from counterpoint.app.config import Settings, load_settings
 from counterpoint.base.errors import ConfigError, CounterpointError
@@ -39,7 +40,8 @@ for name, sub in (
 ):
     app.add_typer(sub, name=name)
 
-console = Console(stderr=True)
+# what people and files say is shown as it is: brackets are no markup, paths are not wrapped
+console = Console(stderr=True, markup=False, highlight=False, soft_wrap=True)
 
 ConfigOption = Annotated[
     Path | None, typer.Option("--config", help="Configuration file (TOML). Left out: the demo's, in ./var.")
@@ -261,7 +263,7 @@ def main() -> None:
     try:
         app()
     except CounterpointError as error:
-        console.print(f"[red]error:[/] {error}", highlight=False)
+        console.print(Text.assemble(("error: ", "red"), str(error)))
         sys.exit(2)
 
 

@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Sequence
 
 from rich.console import Group, RenderableType
+from rich.markup import escape
 from rich.panel import Panel
 from rich.progress_bar import ProgressBar
 from rich.table import Table
@@ -67,7 +68,10 @@ class LiveView:
             balance = self.watch.balances.get(campaign.id)
             if balance is None:
                 table.add_row(
-                    campaign.name, campaign.goal.value, "-", money(campaign.daily_budget_micros * 1000)
+                    escape(campaign.name),
+                    campaign.goal.value,
+                    "-",
+                    money(campaign.daily_budget_micros * 1000),
                 )
                 continue
             spent = balance.spent_on_time_nanos + balance.late_spend_nanos
@@ -75,14 +79,14 @@ class LiveView:
             if not balance.stopped and spent >= balance.budget_nanos * 0.99:
                 state = "spent"
             table.add_row(
-                campaign.name,
+                escape(campaign.name),
                 campaign.goal.value,
                 money(spent),
                 money(balance.budget_nanos),
                 ProgressBar(total=max(balance.budget_nanos, 1), completed=spent, width=24),
                 money(balance.reserved_nanos),
                 f"[red]{money(balance.overspend_nanos)}[/]" if balance.overspend_nanos else "0.00",
-                state,
+                escape(state),
             )
         return Panel(table, title="money (account currency)", title_align="left")
 
@@ -102,7 +106,9 @@ class LiveView:
                 str(part.pid or "-") if part else "-",
                 str(part.restarts) if part else "-",
                 f"v{beat.policy_version}" if beat and beat.policy_version else "",
-                f"{beat.last_decision}  [dim]{beat.why}[/]" if beat and beat.last_decision else "",
+                f"{escape(beat.last_decision)}  [dim]{escape(beat.why)}[/]"
+                if beat and beat.last_decision
+                else "",
             )
         return Panel(table, title="who is alive", title_align="left")
 
@@ -113,7 +119,7 @@ class LiveView:
         part, beat = self._part(name), self.watch.beats.get(name)
         if part is not None and part.pid is None:
             return f"[red bold]{part.state}[/]" if part.state != "stopped" else "[dim]stopped[/]"
-        if beat is None:
+        if beat is None or (part is not None and beat.happened_at_ns < part.started_at_ns):
             return "[yellow]starting[/]"
         if not self.watch.alive(name):
             return (
@@ -131,12 +137,12 @@ class LiveView:
             )
         text = (
             f"[bold]{clash.target}[/] {clash.incumbent:,} -> [bold]{clash.value:,}[/]  "
-            f"winner {clash.winner}, yielding {', '.join(clash.losers)}\n[dim]{clash.why}[/]"
+            f"winner {clash.winner}, yielding {', '.join(clash.losers)}\n[dim]{escape(clash.why)}[/]"
         )
         return Panel(text, title=f"latest clash, resolved (epoch {clash.epoch})", title_align="left")
 
     def _news(self) -> RenderableType:
-        lines: Sequence[str] = list(self.news) or [
+        lines: Sequence[str] = [escape(line) for line in self.news] or [
             "[dim]Ctrl-C stops everything cleanly; a second start resumes[/]"
         ]
         return Panel("\n".join(lines), title="news", title_align="left")

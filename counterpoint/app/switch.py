@@ -73,7 +73,7 @@ async def _confirmed(settings: Settings, target: str, stopped: bool) -> bool:
         async with asyncio.timeout(CONFIRM_WAIT_S):
             while True:
                 status = msgspec.json.decode((await client.get("/control/status")).body)
-                if (target in status.get("stops", [])) == stopped:
+                if (target in status.get("view", {}).get("stops", ())) == stopped:
                     return True
                 await asyncio.sleep(0.05)
     except (TimeoutError, HttpUnavailable, msgspec.DecodeError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from counterpoint.base.http_client import HttpClient, HttpUnavailable
 from counterpoint.bidder.keys import load_keys, new_keys
 from counterpoint.bus.nats import NatsBus
 from counterpoint.bus.roles import ADMIN, Credential, load_credentials
+from counterpoint.bus.server import HOST as NATS_HOST
 from counterpoint.bus.server import NatsServer
 from counterpoint.bus.streams import StreamLimits, ensure_streams
 from counterpoint.catalog.load import check_catalog
@@ -29,6 +31,8 @@ from counterpoint.coordination.targets import AGENTS
 START_ORDER = ("ledger", *(f"agent-{name}" for name in AGENTS), "recorder", "bidder")
 STOP_ORDER = ("exchange", "bidder", *(f"agent-{name}" for name in AGENTS), "recorder", "ledger", "nats")
 READY_POLL_S = 0.1
+PORT_WAIT_S = 3.0  # for the parts of a system that was killed a moment ago
+START_TRIES_MAX = 4
 
 
 class Runtime(Struct, frozen=True):
@@ -72,7 +76,26 @@ class System:
         if self.server is not None:
             self.server.prepare()
 
+    async def _free_ports(self) -> None:
+        """Whoever holds a port that a part needs would make it start again for ever: say so before anything starts.
+        The parts of a system that was killed let go within moments, so this waits a little."""
+        config = self.settings.config.bidder
+        needed = [
+            (config.host, config.port, "the bidder", "stop what listens there, or set another [bidder] port")
+        ]
+        if self.server is not None:
+            cure = f"stop what listens there, or remove {self.server.directory / 'port'}: a free one is chosen then"
+            needed.append((NATS_HOST, self.server.port, "the bus", cure))
+        deadline = asyncio.get_running_loop().time() + PORT_WAIT_S
+        for host, port, who, cure in needed:
+            while (why := why_not_bound(host, port)) is not None:
+                if asyncio.get_running_loop().time() > deadline:
+                    raise ConfigError(f"{who} cannot listen on {host}:{port} ({why}): {cure}")
+                await asyncio.sleep(READY_POLL_S)
+
     async def start(self) -> None:
+        """Raises :class:`ConfigError` when a port is somebody else's."""
+        await self._free_ports()
         if self.server is not None:
             data = self.settings.data
             part = Part("nats", self.server.prepare(), data.logs / "nats.log")
@@ -119,6 +142,7 @@ class System:
         try:
             async with asyncio.timeout(wait_s):
                 while True:
+                    self._give_up_on_failing()
                     with contextlib.suppress(HttpUnavailable):
                         answer = await client.get("/health/ready")
                         if answer.status == 200:
@@ -126,13 +150,22 @@ class System:
                         said = answer.body.decode("utf-8", "replace").strip()
                     await asyncio.sleep(READY_POLL_S)
         except TimeoutError as error:
-            log = (read_bytes(self.settings.data.logs / "bidder.log") or b"")[-1_500:].decode(
-                "utf-8", "replace"
-            )
+            log = _tail(self.settings.data.logs / "bidder.log")
             raise SystemFailed(f"the bidder was not ready after {wait_s:g} s: {said}\n{log}") from error
         finally:
             client.close()
         self._note_runtime()
+
+    def _give_up_on_failing(self) -> None:
+        """At the start, a part that ends again and again will not come up by waiting."""
+        for task in self._keeping:
+            if task.done():
+                task.result()
+        for part in self.supervisor.parts.values():
+            if part.restarts >= START_TRIES_MAX:
+                raise SystemFailed(
+                    f"{part.name} ended {part.restarts} times (exit {part.last_exit}); its log ends:\n{_tail(part.log)}"
+                )
 
     def _note_runtime(self) -> None:
         pids = {name: part.pid for name, part in self.supervisor.parts.items() if part.pid is not None}
@@ -147,6 +180,23 @@ class System:
             task.cancel()
         await asyncio.gather(*self._keeping, return_exceptions=True)
         self.settings.data.runtime.unlink(missing_ok=True)
+
+
+def why_not_bound(host: str, port: int) -> str | None:
+    """What stands against listening there; None: nothing."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+            probe.listen()
+    except OSError as error:
+        return error.strerror or str(error)
+    return None
+
+
+def _tail(log: Path) -> str:
+    return (read_bytes(log) or b"")[-1_500:].decode("utf-8", "replace")
 
 
 def embedded_server(settings: Settings) -> NatsServer | None:

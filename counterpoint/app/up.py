@@ -40,7 +40,7 @@ async def run_up(
     plain: bool,
 ) -> int:
     """Run until Ctrl-C, SIGTERM or ``seconds`` of traffic. Exit code 0 when everything stopped cleanly."""
-    console, clock = Console(), SystemClock()
+    console, clock = Console(markup=False, highlight=False, soft_wrap=True), SystemClock()
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -107,7 +107,7 @@ async def _watch(
         if plain:
             await _lines(console, watch, view, stop, seconds)
         else:
-            with Live(view, console=console, refresh_per_second=4, screen=False):
+            with Live(view, console=Console(), refresh_per_second=4, screen=False):
                 await _wait(stop, seconds)
         if demo and "exchange" in system.supervisor.parts:
             await system.supervisor.retire("exchange")
