@@ -32,6 +32,7 @@ FETCH_MESSAGES_MAX = 256  # one transaction: about 25,000 settlements at the bat
 FETCH_WAIT_S = 0.25
 BEAT_S = 0.5
 TICK_NS = 1 * NS_PER_S
+CAUGHT_UP_NS = 5 * NS_PER_S
 SPLIT_RETRY_NS = 5 * NS_PER_S
 PUBLISHERS = 16  # subjects published at the same time; within one subject in order
 RETRY_S = 0.25
@@ -61,6 +62,11 @@ async def run_ledger(
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="ledger") as thread:
         service = _Service(bus, catalog, clock, stop, incarnation, load_catalog, thread)
         await service.run(engine_url, config)
+
+
+def _caught_up(deliveries: Sequence[Delivery], now_ns: int) -> bool:
+    """Nothing waits, or what waits is fresh."""
+    return not deliveries or now_ns - deliveries[-1].stored_at_ns < CAUGHT_UP_NS
 
 
 class _Service:
@@ -132,9 +138,9 @@ class _Service:
                     continue
                 if deliveries:
                     await self._publish(await self._book(deliveries))
-                if len(deliveries) < FETCH_MESSAGES_MAX:
+                now_ns = self._clock.now_ns()
+                if _caught_up(deliveries, now_ns):
                     self._state = "running"
-                    now_ns = self._clock.now_ns()
                     if now_ns - ticked_ns >= TICK_NS:
                         ticked_ns = now_ns
                         await self._publish(await self._in_thread(self._ledger.tick, now_ns))
@@ -213,7 +219,7 @@ class _Service:
                 self._resolutions.extend(closed)
                 await self._publish_resolutions()
                 now_ns = self._clock.now_ns()
-                if len(deliveries) < FETCH_MESSAGES_MAX and (
+                if _caught_up(deliveries, now_ns) and (
                     now_ns - applied_ns >= SPLIT_RETRY_NS or any("/budget_share" in r.target for r in closed)
                 ):
                     applied_ns = now_ns

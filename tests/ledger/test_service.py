@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 
-from counterpoint.base.clock import NS_PER_MS, ManualClock
+from counterpoint.base.clock import NS_PER_MS, ManualClock, SystemClock
 from counterpoint.bus.bus import Delivery
 from counterpoint.bus.memory import MemoryBus
 from counterpoint.catalog.model import Catalog
@@ -19,6 +20,7 @@ from counterpoint.events.money import AllowanceGranted, BalanceReported, BudgetM
 from counterpoint.ledger.books import Ledger
 from counterpoint.ledger.outbox import Outgoing
 from counterpoint.ledger.service import run_ledger
+from tests.bus.worlds import Embedded
 from tests.ledger.build import DAY, NOW, UNIT, S, campaign, catalog, notice, request, started
 
 PATIENCE_S = 20.0
@@ -235,3 +237,58 @@ def beat(at: int) -> AgentBeat:
         incarnation="o",
         state="running",
     )
+
+
+async def test_over_a_real_bus_that_is_killed_in_between(tmp_path: Path, sqlite: str) -> None:
+    world = Embedded(tmp_path / "nats", small=False)
+    await world.restart()
+    stop = asyncio.Event()
+    try:
+        ours, bidder = await world.bus("ledger"), await world.bus("bidder")
+        clock = SystemClock()
+        now_ns = clock.now_ns()
+        service = asyncio.create_task(
+            run_ledger(
+                bus=ours, engine_url=sqlite, catalog=catalog(), clock=clock, stop=stop, incarnation="one"
+            )
+        )
+        await bidder.publish(COMMANDS, [started(at=now_ns), request(1, at=now_ns)])
+        granted = None
+        while granted is None:
+            last = await bidder.last(subjects.grants("b1"))
+            granted = last.events[0] if last is not None else None
+            await asyncio.sleep(0.02)
+        assert isinstance(granted, AllowanceGranted)
+
+        def settling(bid_id: str) -> Event:
+            return notice(
+                bid_id,
+                granted.allowance_id,
+                paid=UNIT // 100,
+                bid_at=now_ns,
+                until=now_ns + 60 * S,
+                at=now_ns + S,
+            )
+
+        for number in range(30):
+            await bidder.publish(NOTICES, [settling(f"bid{number}"), settling(f"bid{number + 30}")])
+            if number == 10:
+                await world.crash()
+                await world.restart()
+        await bidder.publish(NOTICES, [settling(f"bid{n}") for n in range(60)], batch_id="again")
+        reader = Ledger(sqlite, catalog())
+        for _ in range(500):
+            if reader.verify().settlements == 60:
+                break
+            await asyncio.sleep(0.02)
+        stop.set()
+        await service
+        verification = reader.verify()
+        assert verification.problems == ()
+        assert (verification.settlements, verification.spent_nanos) == (60, 60 * (UNIT // 100))
+        assert reader.outbox_size() == 0
+        spends = [e for d in await bidder.last_all("money.ledger.balance.>") for e in d.events]
+        assert spends[-1].spent_on_time_nanos == 60 * (UNIT // 100)  # type: ignore[attr-defined]
+    finally:
+        stop.set()
+        await world.close()
