@@ -49,7 +49,8 @@ NAME = "budget"
 AGENTS_ARM = "agents"
 ARMS_MAX = 16
 SEEN_MAX = 20_000  # event ids remembered; the bus itself drops what is published twice within its window
-PERIODS_AT_ONCE_MAX = 1_000  # after a longer sleep, evidence fades but no empty period is gone through
+PERIODS_AT_ONCE_MAX = 40  # after a longer sleep, older evidence fades and what was missed is not gone through
+LATE_PERIODS_MAX = 4  # a fact that comes later than this after its period does not count
 DAY_S = 86_400
 SHARE_RATE = 0.1  # of the newest period in the average arm share
 _ENCODER = msgspec.msgpack.Encoder(order="deterministic")
@@ -93,20 +94,10 @@ class BudgetLearner:
                 pools.setdefault(campaign.pool_id, []).append(campaign)
         self._pools = {name: pools[name] for name in sorted(pools)}
         s = self._state
-        kept: dict[str, Any]
-        for kept in (
-            s.open,
-            s.curves,
-            s.agents_share,
-            s.balances,
-            s.budgets,
-            s.wished,
-            s.marginal,
-            s.deliveries,
-            s.ceilings,
-        ):
-            for name in [n for n in kept if n not in self._campaigns]:
-                del kept[name]
+        kept: list[dict[str, Any]] = [*s.open.values(), s.curves, s.agents_share, s.balances, s.budgets]
+        for held in [*kept, s.wished, s.marginal, s.deliveries, s.ceilings]:
+            for name in [n for n in held if n not in self._campaigns]:
+                del held[name]
 
     # ---- hearing
 
@@ -118,8 +109,19 @@ class BudgetLearner:
         return []
 
     def _tally(self, campaign_id: str, recorded_at_ns: int) -> Tally:
-        self._state.heard_ns = max(self._state.heard_ns, recorded_at_ns)
-        return self._state.open.setdefault(campaign_id, Tally())
+        """Where a fact counts: in the period in which it was recorded, so that a learner that catches up sees the same
+        periods as one that never slept; in the open one where that is closed; nowhere where that was long ago."""
+        s = self._state
+        s.heard_ns = max(s.heard_ns, recorded_at_ns)
+        period = recorded_at_ns // (self.config.period_s * NS_PER_S)
+        if s.period >= 0:
+            if not s.period - LATE_PERIODS_MAX <= period <= s.period + PERIODS_AT_ONCE_MAX:
+                s.too_late += 1
+                return Tally()
+            period = max(period, s.period)
+        elif str(period) not in s.open and len(s.open) > PERIODS_AT_ONCE_MAX:
+            del s.open[min(s.open, key=int)]
+        return s.open.setdefault(str(period), {}).setdefault(campaign_id, Tally())
 
     def _spent(self, event: SpendBooked) -> None:
         if event.campaign_id not in self._campaigns:
@@ -215,12 +217,14 @@ class BudgetLearner:
         decisions: list[Decision] = []
         period_ns = config.period_s * NS_PER_S
         if s.period < 0:
-            s.period = now_ns // period_ns
+            s.period = max(
+                now_ns // period_ns - PERIODS_AT_ONCE_MAX, min(map(int, s.open), default=now_ns // period_ns)
+            )
         closed = False
         behind = now_ns // period_ns - s.period
         if behind > PERIODS_AT_ONCE_MAX:
-            self._fade_all(behind)
-            s.period = now_ns // period_ns
+            self._fade_all(behind - PERIODS_AT_ONCE_MAX)
+            s.period = now_ns // period_ns - PERIODS_AT_ONCE_MAX
         while self._may_close(now_ns):
             self._close_period()
             s.period += 1
@@ -246,29 +250,30 @@ class BudgetLearner:
     def _fade_all(self, periods: int) -> None:
         for curve in self._state.curves.values():
             fade(curve, self._keep() ** periods)
-        self._state.open = {}
 
     def _close_period(self) -> None:
         s = self._state
         start_ns = s.period * self.config.period_s * NS_PER_S
-        for campaign_id, tally in s.open.items():
+        tallies = s.open.pop(str(s.period), {})
+        for late in [name for name in s.open if int(name) < s.period]:
+            del s.open[late]
+        for campaign_id, tally in tallies.items():
             delivery = s.deliveries.setdefault(campaign_id, Delivery())
             delivery.close(tally, self.config.window_periods)
             if tally.spend > 0:
                 made = tally.spend_agents / tally.spend
                 held = s.agents_share.get(campaign_id, made)
                 s.agents_share[campaign_id] = held + SHARE_RATE * (made - held)
-        for campaign_id in self._campaigns.keys() - s.open.keys():
-            if campaign_id in s.deliveries:
-                s.deliveries[campaign_id].close(Tally(), self.config.window_periods)
+        for campaign_id, delivery in s.deliveries.items():
+            if campaign_id not in tallies:
+                delivery.close(Tally(), self.config.window_periods)
         for pool in self._pools.values():
-            self._observe(pool, start_ns)
-        s.open = {}
+            self._observe(pool, tallies, start_ns)
 
-    def _observe(self, pool: list[Campaign], start_ns: int) -> None:
+    def _observe(self, pool: list[Campaign], tallies: dict[str, Tally], start_ns: int) -> None:
         posterior = self._posterior(pool)
         for row, campaign in enumerate(pool):
-            tally = self._state.open.get(campaign.id, Tally())
+            tally = tallies.get(campaign.id, Tally())
             time = self._planned(campaign, start_ns) * self._state.agents_share.get(campaign.id, 1.0)
             observe(
                 self._curve(campaign),

@@ -47,7 +47,8 @@ class State(Struct):
     heard_ns: int = 0  # newest fact heard
     clock_physical_ns: int = 0
     clock_logical: int = 0
-    open: dict[str, Tally] = {}  # by campaign
+    open: dict[str, dict[str, Tally]] = {}  # by period (as text), by campaign
+    too_late: int = 0  # facts that came long after their period was closed
     curves: dict[str, Curve] = {}
     agents_share: dict[str, float] = {}  # of a campaign's spend that the arm ``agents`` made, averaged
     balances: dict[str, Balance] = {}

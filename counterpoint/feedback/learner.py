@@ -47,7 +47,6 @@ WATCHED = (*GUARDED_AGENTS, "ledger", "bidder")  # missed even when never heard 
 NO_BID_REASONS_MAX = 128
 BIDDERS_MAX = 256
 LEVEL_TRIALS_MIN = 30  # booked impressions behind a CPM
-INTERVALS_AT_ONCE_MAX = 10  # after a longer sleep, the silence is not gone through interval by interval
 _ENCODER = msgspec.msgpack.Encoder(order="deterministic")
 _DECODER = msgspec.msgpack.Decoder(State)
 
@@ -206,9 +205,11 @@ class FeedbackLearner:
         s, config = self._state, self.config
         if now_ns - s.last_tick_ns > GRACE_NS:
             s.listening_since_ns = now_ns  # we slept, or have just begun: what is silent may only be unheard
-        s.last_tick_ns = now_ns
         interval_ns = config.interval_s * NS_PER_S
-        if s.interval < 0 or now_ns // interval_ns - s.interval > INTERVALS_AT_ONCE_MAX:
+        if s.last_tick_ns and now_ns - s.last_tick_ns > 2 * interval_ns:
+            self._begin_again(now_ns // interval_ns)
+        s.last_tick_ns = now_ns
+        if s.interval < 0:
             s.interval = now_ns // interval_ns
         self._found = []
         while self._may_close(now_ns):
@@ -233,8 +234,23 @@ class FeedbackLearner:
             return False
         return self._state.heard_ns >= end_ns or now_ns >= end_ns + self.config.quiet_s * NS_PER_S
 
+    def _begin_again(self, interval: int) -> None:
+        """After a sleep: the intervals that were missed, and the one we woke in, are not judged. What is caught up with
+        in a burst would look like a surge."""
+        s = self._state
+        s.interval = s.skip_interval = interval
+        self._clear()
+
+    def _clear(self) -> None:
+        s = self._state
+        s.campaigns, s.exchanges, s.requests, s.p99_us = {}, {}, 0, {}
+        s.no_bids = dict.fromkeys(s.no_bids, 0)  # a reason that falls to zero is news too
+
     def _close_interval(self, now_ns: int) -> None:
         s = self._state
+        if s.interval == s.skip_interval:
+            self._clear()
+            return
         for name in sorted(s.campaigns):
             self._judge_campaign(name, s.campaigns[name], now_ns)
         for name in sorted(s.exchanges):
@@ -248,8 +264,7 @@ class FeedbackLearner:
             self._ratio("no_bid_share", f"no_bid/{reason}", s.no_bids[reason], s.requests, now_ns)
         for bidder, p99 in sorted(s.p99_us.items()):
             self._level("latency_p99_us", f"bidder/{bidder}", p99, now_ns)
-        s.campaigns, s.exchanges, s.requests, s.p99_us = {}, {}, 0, {}
-        s.no_bids = dict.fromkeys(s.no_bids, 0)  # a reason that falls to zero is news too
+        self._clear()
 
     def _judge_campaign(self, name: str, tally: CampaignTally, now_ns: int) -> None:
         subject = f"campaign/{name}"

@@ -64,6 +64,7 @@ class State(Struct):
     last_tick_ns: int = 0
     listening_since_ns: int = 0
     interval: int = -1
+    skip_interval: int = -1  # cut short by a sleep of ours: not judged
     heard_ns: int = 0
     alarm_count: int = 0
     judged: int = 0

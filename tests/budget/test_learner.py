@@ -261,3 +261,22 @@ def test_a_catalog_change_forgets_what_is_gone() -> None:
     assert restored.policy(T0) == learner.policy(T0)
     learner.on([spent("poor", 999, T0, 1)], T0)
     assert shares(minutes(learner, 30, 60)).keys() <= {budget_share("good")}
+
+
+def test_one_that_catches_up_learns_the_same_periods_as_one_that_never_slept() -> None:
+    awake, asleep = minutely(), minutely()
+    minutes(awake, 0, 20)
+    minutes(asleep, 0, 5)
+    missed: list[Event] = []
+    for minute in range(5, 20):
+        at_ns = T0 + minute * MINUTE_NS + 30 * NS_PER_S
+        for name, clicks in (("good", 8), ("poor", 2)):
+            missed += [spent(name, minute, at_ns, 100_000_000)]
+            missed += [clicked(name, minute * 100 + k, at_ns) for k in range(clicks)]
+    asleep.on(missed, T0 + 20 * MINUTE_NS)
+    asleep.tick(T0 + 20 * MINUTE_NS)
+    assert asleep._state.curves == awake._state.curves
+    late = T0 + 20 * MINUTE_NS
+    asleep.on([spent("good", 777, T0, 10**12)], late)
+    asleep.tick(late + 3 * MINUTE_NS)
+    assert asleep._state.too_late == 1

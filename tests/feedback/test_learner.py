@@ -235,6 +235,19 @@ def test_series_are_bounded_and_follow_the_catalog() -> None:
     assert not any("campaign/a" in key for key in learner.rates())
 
 
+def test_what_is_caught_up_with_after_a_sleep_is_no_surge() -> None:
+    learner, world = FeedbackLearner(CATALOG), World(6)
+    assert run(learner, world, minutes=45) == []
+    burst = [event for minute in range(45, 55) for event in world.minute(minute, is_broken=False)]
+    woken = T0 + 55 * MINUTE_NS
+    learner.tick(woken)
+    learner.on(burst, woken)
+    told = learner.tick(woken + 95 * NS_PER_S)
+    assert [
+        d.event for d in told if isinstance(d.event, AlarmRaised) and d.event.metric != "beat_age_s"
+    ] == []
+
+
 if __name__ == "__main__":
     found, judged = false_alarms(range(200, 240), minutes=120)
     print(f"{found} false alarms in {judged} judged points")
