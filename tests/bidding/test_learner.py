@@ -13,7 +13,7 @@ from counterpoint.base.ids import digest
 from counterpoint.bidding.learner import BiddingLearner
 from counterpoint.bidding.policy import BiddingPolicy, decode, validate
 from counterpoint.bidding.state import BiddingConfig
-from counterpoint.catalog.model import Campaign, Catalog, Goal, LineItem
+from counterpoint.catalog.model import Campaign, Catalog, Goal, LineItem, Pacing
 from counterpoint.events.agent import Decision
 from counterpoint.events.decisions import PolicyPublished, Proposal
 from counterpoint.events.facts import (
@@ -197,6 +197,17 @@ def test_spend_ahead_of_the_plan_raises_the_multiplier_and_behind_it_does_not_go
     multipliers = world.policy().multipliers
     assert multipliers["clicks"] > 1.5
     assert multipliers["orders"] == 1.0  # neither bid nor spent: it rests
+
+
+def test_asap_ignores_the_plan_until_the_money_is_gone() -> None:
+    campaigns = tuple(msgspec.structs.replace(c, pacing=Pacing.ASAP) for c in CATALOG.campaigns)
+    world = World(BiddingLearner(msgspec.structs.replace(CATALOG, campaigns=campaigns)))
+    world.pass_s(10)
+    for _ in range(12):
+        for _ in range(20):
+            world.auction(True, price=5_000_000, value=10_000_000)
+        world.pass_s(5)
+    assert world.policy().multipliers["clicks"] == 1.0
 
 
 def test_fallback_arms_do_not_move_the_multiplier() -> None:
