@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
+import contextlib
 import time
 from pathlib import Path
 
@@ -14,9 +14,10 @@ from counterpoint.app.system import connect_bus
 from counterpoint.base.clock import SystemClock
 from counterpoint.base.errors import BusUnavailable, ConfigError, CounterpointError
 from counterpoint.base.http_client import HttpClient, HttpUnavailable
+from counterpoint.base.ids import digest
 from counterpoint.catalog.load import check_catalog
 from counterpoint.catalog.store import read_catalog, save_catalog
-from counterpoint.coordination.stops import Stop, say
+from counterpoint.coordination.stops import Stop, StopWatch, say
 from counterpoint.coordination.targets import AGENTS
 from counterpoint.events import subjects
 from counterpoint.events.decisions import CatalogChanged, StopChanged
@@ -24,6 +25,7 @@ from counterpoint.events.event import Event
 
 CONFIRM_WAIT_S = 2.0
 BUS_WAIT_S = 1.0
+TELL_EVERY_S = 0.5
 
 
 def target_of(settings: Settings, word: str) -> str:
@@ -46,25 +48,50 @@ async def switch(settings: Settings, word: str, stopped: bool, person: str, reas
     now_ns = SystemClock().now_ns()
     began = time.monotonic()
     settings.data.make()
-    say(settings.data.stops, target, Stop(stopped=stopped, at_ns=now_ns, person=person, reason=reason))
+    said = Stop(stopped=stopped, at_ns=now_ns, person=person, reason=reason)
+    said = say(settings.data.stops, target, said).targets[target]
     lines = [f"{target}: {'stopped' if stopped else 'resumed'} in {settings.data.stops}"]
     confirmed = await _confirmed(settings, target, stopped)
     if confirmed:
         lines.append(f"the bidder obeys, after {time.monotonic() - began:.2f} s")
     else:
         lines.append("no running bidder confirmed it; one that starts will obey the file")
-    event = StopChanged(
-        event_id=f"stop-{secrets.token_hex(8)}",
-        happened_at_ns=now_ns,
-        recorded_at_ns=now_ns,
-        source=f"person:{person}",
-        target=target,
-        stopped=stopped,
-        person=person,
-        reason=reason,
-    )
+    event = event_of(target, said, now_ns)
     lines.append(await _tell(settings, subjects.STOPS, event))
     return lines
+
+
+def event_of(target: str, said: Stop, now_ns: int) -> StopChanged:
+    """What the stop file holds, as a fact for the bus: the same id whoever tells it."""
+    return StopChanged(
+        event_id=f"stop-{digest(target, str(said.at_ns), str(said.stopped), said.person)}",
+        happened_at_ns=said.at_ns,
+        recorded_at_ns=now_ns,
+        source=f"person:{said.person}",
+        target=target,
+        stopped=said.stopped,
+        person=said.person,
+        reason=said.reason,
+    )
+
+
+async def keep_telling(settings: Settings) -> None:
+    """Tell the bus what the stop file holds, also what was said while the bus was away: else a resume from then would
+    be known to this machine alone, and the stop before it would hold on the bus for ever."""
+    watch, told, clock = StopWatch(settings.data.stops), dict[str, Stop](), SystemClock()
+    bus = await connect_bus(settings, "console")
+    try:
+        while True:
+            watch.poll()
+            if not watch.problem:
+                for target, said in watch.stops.targets.items():
+                    if told.get(target) != said:
+                        with contextlib.suppress(BusUnavailable):  # away: once more at the next look
+                            await bus.publish(subjects.STOPS, [event_of(target, said, clock.now_ns())])
+                            told[target] = said
+            await asyncio.sleep(TELL_EVERY_S)
+    finally:
+        await bus.close()
 
 
 async def _confirmed(settings: Settings, target: str, stopped: bool) -> bool:

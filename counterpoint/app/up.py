@@ -17,6 +17,7 @@ from rich.live import Live
 from counterpoint.app.config import Settings
 from counterpoint.app.live import AGENTS, LiveView
 from counterpoint.app.supervisor import Part
+from counterpoint.app.switch import keep_telling
 from counterpoint.app.system import System, connect_bus
 from counterpoint.app.watch import Watch
 from counterpoint.base.clock import Clock, SystemClock
@@ -99,6 +100,7 @@ async def _watch(
     view = LiveView(watch, system.supervisor.parts, system.catalog, title)
     news.view = view
     watching = asyncio.create_task(watch.run())
+    telling = asyncio.create_task(keep_telling(settings))
     if demo:
         config = settings.config.demo
         system.start_exchange(rate or config.requests_per_s, config.seed)
@@ -112,13 +114,14 @@ async def _watch(
         if demo and "exchange" in system.supervisor.parts:
             await system.supervisor.retire("exchange")
             await asyncio.sleep(DRAIN_S)
-        if watching.done():
-            watching.result()  # the ear failed: say why
+        for task in (watching, telling):
+            if task.done():
+                task.result()  # it failed: say why
         return outcome_of(system, watch, settings, system.catalog, (clock.now_ns() - began_ns) / 1e9, demo)
     finally:
-        watching.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await watching
+        for task in (watching, telling):
+            task.cancel()
+        await asyncio.gather(watching, telling, return_exceptions=True)
         client.close()
         await bus.close()
 
