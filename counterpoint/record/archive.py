@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import sys
 import zlib
 from collections import Counter, OrderedDict
 from collections.abc import Iterable, Mapping
@@ -23,14 +24,14 @@ from counterpoint.base.errors import ConfigError, CounterpointError, PolicyRefus
 from counterpoint.base.files import read_bytes, write_atomically
 from counterpoint.base.ids import digest
 from counterpoint.bidder.view import HeldPolicy, View, ViewInputs, ViewManifest, compile_view, decode_policy
-from counterpoint.catalog.digest import seal
 from counterpoint.catalog.model import Catalog
 
 log = logging.getLogger(__name__)
 
-VIEWS_MAX: Final = 20_000  # manifests kept, the least recently used goes first: at one a second 5.5 hours
-POLICIES_MAX: Final = 20_000
+VIEWS_MAX: Final = 50_000  # manifests kept; the index of so many takes 19 MB and 1.2 s at the start
+POLICIES_MAX: Final = 50_000
 BYTES_MAX: Final = 4 * 2**30  # of all files together
+POLICIES: Final = "policies/"
 LEVEL: Final = 3  # of zlib: a third of the time of the default for a tenth more bytes
 
 _NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,128}")
@@ -55,6 +56,9 @@ class _Kept(Struct, frozen=True, array_like=True):
     catalog_digest: str
     policy_checksums: dict[str, str]
     manifest: bytes  # zlib, msgpack of ViewManifest
+    catalog_checksum: (
+        str  # of its bytes: its digest changes with every field that a catalog grows, they do not
+    )
 
 
 _KEPT: Final = msgspec.msgpack.Decoder(_Kept)
@@ -83,12 +87,12 @@ class Archive:
         self.bytes_used = 0
         self.failed = 0  # Views that could not be written: explain will call them missing
         self.without_payload = 0  # policies in use whose bytes nobody handed over
-        self._views: OrderedDict[str, tuple[Path, ...]] | None = (
-            None  # least recently used first; what it names
-        )
-        self._named: Counter[Path] = Counter()  # by how many manifests
-        self._sizes: dict[Path, int] = {}
+        # files by "kind/name"; Views by digest, least recently used first, and the files each names
+        self._views: OrderedDict[str, tuple[str, ...]] | None = None
+        self._named: Counter[str] = Counter()  # by how many manifests
+        self._sizes: dict[str, int] = {}
         self._policies = 0
+        self._newest_catalog = ("", "")  # and the checksum of its bytes
 
     # ---- keeping
 
@@ -99,30 +103,30 @@ class Archive:
         try:
             self._keep(view, payloads)
         except OSError as error:
+            if isinstance(error, FileNotFoundError):
+                self._forget_index()  # somebody cleared the folder: look anew
             self.failed += 1
             log.warning("View %s is not archived, its bids cannot be explained: %s", view.digest, error)
 
     def _keep(self, view: View, payloads: Mapping[str, bytes]) -> None:
         views = self._index()
         checksums = {agent: held.checksum for agent, held in view.inputs.policies.items()}
-        catalog = self._path("catalogs", view.part.digest)
-        if catalog not in self._sizes:
-            self._write(catalog, zlib.compress(msgspec.msgpack.encode(view.inputs.catalog), LEVEL))
+        catalog_checksum = self._keep_catalog(view.inputs.catalog)
         for checksum in checksums.values():
-            path = self._path("policies", checksum)
+            path = _file("policies", checksum)
             if path in self._sizes:
                 continue
             if checksum in payloads:
                 self._write(path, zlib.compress(payloads[checksum], LEVEL))
             else:
                 self.without_payload += 1
-        own = self._path("views", view.digest)
+        own = _file("views", view.digest)
         if view.digest in views:
             views.move_to_end(view.digest)
-            os.utime(own)
+            os.utime(self.folder / own)
         else:
             manifest = zlib.compress(msgspec.msgpack.encode(view.manifest()), LEVEL)
-            kept = _Kept(view.part.digest, checksums, manifest)
+            kept = _Kept(view.part.digest, checksums, manifest, catalog_checksum)
             self._write(own, msgspec.msgpack.encode(kept))
             self._name(view.digest, kept)
         while len(views) > 1 and (
@@ -132,87 +136,104 @@ class Archive:
         ):
             self._forget_oldest()
 
+    def _keep_catalog(self, catalog: Catalog) -> str:
+        """The checksum of its bytes as they are on disk."""
+        path = _file("catalogs", catalog.digest)
+        if self._newest_catalog[0] == path and path in self._sizes:
+            return self._newest_catalog[1]
+        try:
+            raw = zlib.decompress((self.folder / path).read_bytes()) if path in self._sizes else b""
+        except zlib.error:
+            raw = b""
+        if not raw:
+            raw = msgspec.msgpack.encode(catalog)
+            self._write(path, zlib.compress(raw, LEVEL))
+        self._newest_catalog = (path, digest(raw))
+        return self._newest_catalog[1]
+
     def _forget_oldest(self) -> None:
         assert self._views is not None
         name, named = self._views.popitem(last=False)
-        self._unlink(self._path("views", name))
+        self._unlink(_file("views", name))
         for path in named:
             self._named[path] -= 1
             if self._named[path] <= 0:
                 del self._named[path]
                 self._unlink(path)
 
-    def _write(self, path: Path, raw: bytes) -> None:
-        write_atomically(path, raw)
+    def _write(self, path: str, raw: bytes) -> None:
+        write_atomically(self.folder / path, raw)
         self._count(path, len(raw))
 
-    def _count(self, path: Path, size: int) -> None:
+    def _count(self, path: str, size: int) -> None:
+        self.bytes_used += size - self._sizes.get(path, 0)
+        self._policies += path.startswith(POLICIES) and path not in self._sizes
         self._sizes[path] = size
-        self.bytes_used += size
-        self._policies += path.parent.name == "policies"
 
-    def _unlink(self, path: Path) -> None:
+    def _unlink(self, path: str) -> None:
         size = self._sizes.pop(path, None)
         if size is not None:
             self.bytes_used -= size
-            self._policies -= path.parent.name == "policies"
-            path.unlink(missing_ok=True)
+            self._policies -= path.startswith(POLICIES)
+            (self.folder / path).unlink(missing_ok=True)
 
     def _name(self, view_digest: str, kept: _Kept) -> None:
         assert self._views is not None
         named = (
-            self._path("catalogs", kept.catalog_digest),
-            *(self._path("policies", checksum) for checksum in sorted(set(kept.policy_checksums.values()))),
+            _file("catalogs", kept.catalog_digest),
+            *(_file("policies", checksum) for checksum in sorted(set(kept.policy_checksums.values()))),
         )
+        named = tuple(sys.intern(path) for path in named)  # shared by thousands of manifests
         self._views[view_digest] = named
         self._named.update(named)
 
-    def _index(self) -> OrderedDict[str, tuple[Path, ...]]:
+    def _index(self) -> OrderedDict[str, tuple[str, ...]]:
         """What is there, read once. What no manifest names is left from a crash and goes."""
         if self._views is None:
             self._views = OrderedDict()
             try:
                 self._scan(self._views)
-            except OSError:  # half an index would forget what it did not see: the next one looks anew
-                self._views = None
-                self._named.clear()
-                self._sizes.clear()
-                self.bytes_used = self._policies = 0
+            except OSError:  # half an index would forget what it did not see
+                self._forget_index()
                 raise
         return self._views
 
-    def _scan(self, views: OrderedDict[str, tuple[Path, ...]]) -> None:
-        found: list[tuple[int, Path]] = []
+    def _forget_index(self) -> None:
+        self._views = None
+        self._named.clear()
+        self._sizes.clear()
+        self.bytes_used = self._policies = 0
+
+    def _scan(self, views: OrderedDict[str, tuple[str, ...]]) -> None:
+        found: list[tuple[int, str]] = []
         for kind in ("catalogs", "policies", "views"):
             (self.folder / kind).mkdir(parents=True, exist_ok=True)
             for entry in os.scandir(self.folder / kind):
-                path = self.folder / kind / entry.name
-                if entry.name.startswith("."):
-                    path.unlink(missing_ok=True)  # torn
+                if _NAME.fullmatch(entry.name) is None:  # torn, or none of ours
+                    if entry.name.startswith(".") and entry.name.endswith(".part"):
+                        os.unlink(entry.path)
                     continue
-                self._count(path, entry.stat().st_size)
+                about = entry.stat()
+                self._count(f"{kind}/{entry.name}", about.st_size)
                 if kind == "views":
-                    found.append((entry.stat().st_mtime_ns, path))
-        for _, path in sorted(found):
+                    found.append((about.st_mtime_ns, entry.name))
+        for _, name in sorted(found):
             try:
-                self._name(path.name, _KEPT.decode(path.read_bytes()))
+                self._name(name, _KEPT.decode((self.folder / "views" / name).read_bytes()))
             except (msgspec.DecodeError, ValueError):
-                views[path.name] = ()  # told as damaged until its turn comes
-        for path in [path for path in self._sizes if path.parent.name != "views" and path not in self._named]:
+                views[name] = ()  # told as damaged until its turn comes
+        for path in [
+            path for path in self._sizes if not path.startswith("views/") and path not in self._named
+        ]:
             self._unlink(path)
-
-    def _path(self, kind: str, name: str) -> Path:
-        if _NAME.fullmatch(name) is None:
-            raise ValueError(f"not the name of anything in the archive: {name!r}")
-        return self.folder / kind / name
 
     # ---- reading
 
     def view(self, view_digest: str) -> View:
         """Make the View of this digest again. Raises :class:`ArchiveMissing` that names the input that is gone or is not
         what it was."""
-        manifest = self._manifest(view_digest)
-        catalog = self._catalog(manifest.catalog_digest)
+        manifest, catalog_checksum = self._manifest(view_digest)
+        catalog = self._catalog(manifest.catalog_digest, catalog_checksum)
         policies = {
             agent: self._policy(agent, checksum, catalog)
             for agent, checksum in manifest.policy_checksums.items()
@@ -236,7 +257,7 @@ class Archive:
             )
         return view
 
-    def _manifest(self, view_digest: str) -> ViewManifest:
+    def _manifest(self, view_digest: str) -> tuple[ViewManifest, str]:
         raw = self._read("views", view_digest)
         if raw is None:
             raise ArchiveMissing(
@@ -245,23 +266,25 @@ class Archive:
                 f"in the bidder's log), or gone because newer Views took its place",
             )
         try:
-            return _MANIFEST.decode(zlib.decompress(_KEPT.decode(raw).manifest))
+            kept = _KEPT.decode(raw)
+            return _MANIFEST.decode(zlib.decompress(kept.manifest)), kept.catalog_checksum
         except (msgspec.DecodeError, zlib.error) as error:
             raise _damaged("manifest", f"the manifest of View {view_digest} is damaged: {error}") from error
 
-    def _catalog(self, catalog_digest: str) -> Catalog:
+    def _catalog(self, catalog_digest: str, checksum: str) -> Catalog:
         raw = self._read("catalogs", catalog_digest)
         if raw is None:
             raise ArchiveMissing(
                 "catalog", f"the catalog {catalog_digest} is not in {self.folder / 'catalogs'} any more"
             )
         try:
-            catalog = _CATALOG.decode(zlib.decompress(raw))
+            payload = zlib.decompress(raw)
+            catalog = _CATALOG.decode(payload)
         except (msgspec.DecodeError, zlib.error) as error:
             raise _damaged("catalog", f"the catalog {catalog_digest} is damaged: {error}") from error
-        if seal(catalog).digest != catalog_digest:
+        if digest(payload) != checksum or catalog.digest != catalog_digest:
             raise _damaged(
-                "catalog", f"the catalog {catalog_digest} was changed: its content has another digest"
+                "catalog", f"the catalog {catalog_digest} was changed: its bytes do not fit their checksum"
             )
         return catalog
 
@@ -288,7 +311,7 @@ class Archive:
             ) from error
 
     def _read(self, kind: str, name: str) -> bytes | None:
-        return read_bytes(self._path(kind, name)) if _NAME.fullmatch(name) else None
+        return read_bytes(self.folder / kind / name) if _NAME.fullmatch(name) else None
 
     # ---- for whoever looks
 
@@ -299,3 +322,9 @@ class Archive:
 
 def _damaged(what: str, why: str, agent: str = "") -> ArchiveMissing:
     return ArchiveMissing(what, why, agent, damaged=True)
+
+
+def _file(kind: str, name: str) -> str:
+    if _NAME.fullmatch(name) is None:
+        raise ValueError(f"not the name of anything in the archive: {name!r}")
+    return f"{kind}/{name}"

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import stat
 import zlib
 from pathlib import Path
@@ -144,6 +145,19 @@ def test_a_catalog_goes_with_the_last_manifest_that_names_it(tmp_path: Path) -> 
     assert [path.name for path in (tmp_path / "catalogs").iterdir()] == [other.digest]
 
 
+def test_a_catalog_written_before_it_grew_a_field_stays_good(tmp_path: Path) -> None:
+    archive = Archive(tmp_path)
+    archive.keep(BARE, {})
+    path = tmp_path / "catalogs" / CATALOG.digest
+    older = msgspec.msgpack.decode(zlib.decompress(path.read_bytes()))
+    for profile in older["exchanges"]:
+        assert profile.pop("markup_on_win") is False  # a field with a default that was not there yet
+    path.write_bytes(zlib.compress(msgspec.msgpack.encode(older)))
+    restarted = Archive(tmp_path)
+    restarted.keep(FULL, payloads(*ALL))  # newer code, the same catalog: its bytes are not written again
+    assert restarted.view(FULL.digest).inputs.catalog == CATALOG
+
+
 def test_what_a_crash_left_is_cleared(tmp_path: Path) -> None:
     Archive(tmp_path).keep(FULL, payloads(*ALL))
     before = files(tmp_path)
@@ -166,6 +180,23 @@ def test_a_disk_that_refuses_is_counted_and_bids_go_on(tmp_path: Path) -> None:
     assert archive.failed == 2
 
 
+def test_a_folder_cleared_under_a_running_bidder_fills_again(tmp_path: Path) -> None:
+    archive = Archive(tmp_path)
+    archive.keep(FULL, payloads(*ALL))
+    whole = files(tmp_path).keys()
+    shutil.rmtree(tmp_path)
+    archive.keep(FULL, payloads(*ALL))
+    assert archive.failed == 1
+    archive.keep(FULL, payloads(*ALL))
+    assert files(tmp_path).keys() == whole
+    (tmp_path / "catalogs" / CATALOG.digest).write_bytes(b"damaged")
+    (tmp_path / "views" / "notes.txt").write_text("none of ours")
+    Archive(tmp_path, views_max=1).keep(with_policies(FULL, stride_clicks=5), {})
+    assert (tmp_path / "views" / "notes.txt").exists()
+    assert len(list((tmp_path / "views").iterdir())) == 2
+    assert Archive(tmp_path).view(with_policies(FULL, stride_clicks=5).digest).inputs.catalog == CATALOG
+
+
 def test_every_kind_of_change_is_named(tmp_path: Path) -> None:
     archive = Archive(tmp_path)
     archive.keep(FULL, payloads(*ALL))
@@ -180,7 +211,7 @@ def test_every_kind_of_change_is_named(tmp_path: Path) -> None:
         (creative, zlib.compress(other.payload), "policy", "creative", "do not fit the checksum"),
         (creative, b"\x00", "policy", "creative", "damaged"),
         (creative, None, "policy", "creative", "any more"),
-        (catalog, zlib.compress(msgspec.msgpack.encode(slightly)), "catalog", "", "another digest"),
+        (catalog, zlib.compress(msgspec.msgpack.encode(slightly)), "catalog", "", "fit their checksum"),
         (catalog, zlib.compress(b"\xc1"), "catalog", "", "damaged"),
         (catalog, None, "catalog", "", "any more"),
         (manifest, (tmp_path / "views" / elsewhere.digest).read_bytes(), "manifest", "", "was changed"),
