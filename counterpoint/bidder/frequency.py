@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import struct
+from collections import OrderedDict
 from typing import Final
 
 import msgspec
@@ -86,7 +87,9 @@ class FrequencyBook:
         self._secret = secret
         self._entries_max = entries_max
         self._bytes_max = bytes_max
-        self._users: dict[str, UserState] = {}
+        self._users: OrderedDict[str, UserState] = (
+            OrderedDict()
+        )  # a plain dict walks its deleted slots to the first
         self._records = 0
         self.horizon_ns = horizon_ns
         self.forgotten_until_ns = 0 if new_here else started_at_ns
@@ -168,7 +171,7 @@ class FrequencyBook:
 
         Raises ``msgspec.DecodeError`` for bytes that are none; the book is then as before."""
         snapshot = _DECODER.decode(raw)
-        users = {user.key: user for user in snapshot.users if len(user.events) % RECORD_BYTES == 0}
+        users = OrderedDict((u.key, u) for u in snapshot.users if len(u.events) % RECORD_BYTES == 0)
         self._users = users
         self._records = sum(len(user.events) for user in users.values()) // RECORD_BYTES
         self.forgotten_until_ns = snapshot.forgotten_until_ns
@@ -203,7 +206,7 @@ class FrequencyBook:
         )
 
     def _store(self, key: str, events: bytes, since: int) -> None:
-        old = self._users.pop(key, None)  # popped and put back: a dict keeps the order of insertion
+        old = self._users.pop(key, None)  # popped and put back: last is latest seen
         if old is not None:
             self._records -= len(old.events) // RECORD_BYTES
         self._users[key] = UserState(key, _unit_hash(key), since, events)
@@ -213,7 +216,7 @@ class FrequencyBook:
 
     def _evict(self) -> None:
         while self._users and (len(self._users) > self._entries_max or self.bytes_used() > self._bytes_max):
-            old = self._users.pop(next(iter(self._users)))
+            _, old = self._users.popitem(last=False)
             self._records -= len(old.events) // RECORD_BYTES
             self.evicted += 1
             for _, at, _, _ in _RECORD.iter_unpack(old.events):

@@ -19,6 +19,7 @@ import numpy as np
 
 from counterpoint.base.clock import NS_PER_S
 from counterpoint.base.ids import digest
+from counterpoint.base.seen import SeenIds
 from counterpoint.budget import policy as artefact
 from counterpoint.budget.delivery import PPM, Delivery, Tally, ceiling_wish, judge
 from counterpoint.budget.policy import BudgetPolicy, CampaignPlan, elapsed_ppm, local_day_ns
@@ -28,7 +29,6 @@ from counterpoint.budget.water_filling import make_feasible, water_fill
 from counterpoint.catalog.model import Campaign, Catalog, Goal
 from counterpoint.coordination.clock import HybridClock
 from counterpoint.coordination.proposals import ProposalDesk
-from counterpoint.coordination.seen import RecentIds
 from counterpoint.coordination.targets import bid_ceiling, budget_share, split_ppm
 from counterpoint.events import subjects
 from counterpoint.events.agent import Decision
@@ -66,7 +66,7 @@ class BudgetLearner:
         self.seed = seed
         self.config = config if config is not None else BudgetConfig()
         self._state = State()
-        self._seen = RecentIds(limit=SEEN_MAX)
+        self._seen = SeenIds(SEEN_MAX)
         self._desk = ProposalDesk(NAME, HybridClock(node))
         self._handlers: dict[type[Event], Callable[[Any], None]] = {
             SpendBooked: self._spent,
@@ -104,7 +104,7 @@ class BudgetLearner:
     def on(self, events: Sequence[Event], now_ns: int) -> list[Decision]:
         for event in events:
             handler = self._handlers.get(type(event))
-            if handler is not None and self._seen.first_time(event.event_id):
+            if handler is not None and self._seen.add(event.event_id):
                 handler(event)
         return []
 
@@ -476,12 +476,12 @@ class BudgetLearner:
     def snapshot(self) -> bytes:
         s = self._state
         s.clock_physical_ns, s.clock_logical = self._desk.clock.physical_ns, self._desk.clock.logical
-        return _ENCODER.encode(msgspec.structs.replace(s, seen=self._seen.ids()))
+        return _ENCODER.encode(msgspec.structs.replace(s, seen=self._seen.dump()))
 
     def restore(self, raw: bytes) -> None:
         state = _DECODER.decode(raw)
-        self._seen = RecentIds(state.seen, limit=SEEN_MAX)
-        state.seen = []
+        self._seen.load(state.seen)
+        state.seen = (b"", b"")
         self._state = state
         clock = self._desk.clock
         clock.physical_ns, clock.logical = state.clock_physical_ns, state.clock_logical

@@ -38,7 +38,7 @@ class Arm(Struct):
 
 
 class State(Struct):
-    """Bounded by the catalog, except the ids seen lately (``RecentIds``)."""
+    """Bounded by the catalog, except the ids seen lately (``SeenIds``)."""
 
     version: int = 0
     policy_at_ns: int = 0
@@ -62,4 +62,4 @@ class State(Struct):
     moves: int = 0
     decided: str = "even spending"
     why: str = "nothing measured yet"
-    seen: list[str] = []  # filled for a snapshot only
+    seen: tuple[bytes, bytes] = (b"", b"")  # filled for a snapshot only

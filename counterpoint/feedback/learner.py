@@ -16,10 +16,10 @@ import msgspec
 
 from counterpoint.base.clock import NS_PER_S
 from counterpoint.base.ids import digest
+from counterpoint.base.seen import SeenIds
 from counterpoint.catalog.model import Catalog
 from counterpoint.coordination.clock import HybridClock
 from counterpoint.coordination.proposals import ProposalDesk
-from counterpoint.coordination.seen import RecentIds
 from counterpoint.coordination.targets import exploration
 from counterpoint.events import subjects
 from counterpoint.events.agent import Decision
@@ -60,7 +60,7 @@ class FeedbackLearner:
         self.seed = seed
         self.config = config if config is not None else FeedbackConfig()
         self._state = State(parts={name: Part() for name in WATCHED})
-        self._seen = RecentIds(limit=SEEN_MAX)
+        self._seen = SeenIds(SEEN_MAX)
         self._desk = ProposalDesk(NAME, HybridClock(node))
         self._found: list[AlarmRaised] = []
         self._handlers: dict[type[Event], Callable[[Any], None]] = {
@@ -104,7 +104,7 @@ class FeedbackLearner:
     def on(self, events: Sequence[Event], now_ns: int) -> list[Decision]:
         for event in events:
             handler = self._handlers.get(type(event))
-            if handler is not None and self._seen.first_time(event.event_id):
+            if handler is not None and self._seen.add(event.event_id):
                 handler(event)
         return []
 
@@ -481,12 +481,12 @@ class FeedbackLearner:
     def snapshot(self) -> bytes:
         s = self._state
         s.clock_physical_ns, s.clock_logical = self._desk.clock.physical_ns, self._desk.clock.logical
-        return _ENCODER.encode(msgspec.structs.replace(s, seen=self._seen.ids()))
+        return _ENCODER.encode(msgspec.structs.replace(s, seen=self._seen.dump()))
 
     def restore(self, raw: bytes) -> None:
         state = _DECODER.decode(raw)
-        self._seen = RecentIds(state.seen, limit=SEEN_MAX)
-        state.seen = []
+        self._seen.load(state.seen)
+        state.seen = (b"", b"")
         self._state = state
         clock = self._desk.clock
         clock.physical_ns, clock.logical = state.clock_physical_ns, state.clock_logical

@@ -85,4 +85,4 @@ class State(Struct):
     adjustments: dict[str, Adjustment] = {}
     decided: str = "listening"
     why: str = "nothing unusual yet"
-    seen: list[str] = []  # filled for a snapshot only
+    seen: tuple[bytes, bytes] = (b"", b"")  # filled for a snapshot only
