@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from counterpoint.app.supervisor import Part
-from counterpoint.app.watch import Watch
+from counterpoint.app.watch import Watch, spent_nanos
 from counterpoint.base.money import nanos_to_micros_up
 from counterpoint.catalog.model import Catalog
 
@@ -74,7 +74,7 @@ class LiveView:
                     money(campaign.daily_budget_micros * 1000),
                 )
                 continue
-            spent = balance.spent_on_time_nanos + balance.late_spend_nanos
+            spent = spent_nanos(balance)
             state = balance.stop_reason or "stopped" if balance.stopped else "open"
             if not balance.stopped and spent >= balance.budget_nanos * 0.99:
                 state = "spent"

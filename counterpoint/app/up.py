@@ -19,7 +19,7 @@ from counterpoint.app.live import AGENTS, LiveView
 from counterpoint.app.supervisor import Part
 from counterpoint.app.switch import keep_telling
 from counterpoint.app.system import System, connect_bus
-from counterpoint.app.watch import Watch
+from counterpoint.app.watch import Watch, spent_nanos
 from counterpoint.base.clock import Clock, SystemClock
 from counterpoint.base.errors import ConfigError
 from counterpoint.base.http_client import HttpClient
@@ -139,7 +139,7 @@ async def _lines(
     until = loop.time() + seconds if seconds is not None else float("inf")
     while not stop.is_set() and loop.time() < until:
         await _wait(stop, min(PLAIN_EVERY_S, until - loop.time()))
-        spent = sum(b.spent_on_time_nanos + b.late_spend_nanos for b in watch.balances.values())
+        spent = sum(spent_nanos(b) for b in watch.balances.values())
         latency = watch.status.get("latency_us", {})
         alive = ", ".join(name for name in AGENTS if watch.alive(name))
         console.print(
@@ -155,7 +155,7 @@ def outcome_of(
 ) -> dict[str, Any]:
     """What happened, for ``--json``. Money in micros of the account currency, spend rounded up."""
     balances = watch.balances
-    spent = sum(b.spent_on_time_nanos + b.late_spend_nanos for b in balances.values())
+    spent = sum(spent_nanos(b) for b in balances.values())
     overspent = sum(b.overspend_nanos for b in balances.values())
     totals = watch.totals
     agents = {}
@@ -183,7 +183,7 @@ def outcome_of(
         "campaigns": {
             key: {
                 "budget_micros": balance.budget_nanos // 1000,
-                "spend_micros": nanos_to_micros_up(balance.spent_on_time_nanos + balance.late_spend_nanos),
+                "spend_micros": nanos_to_micros_up(spent_nanos(balance)),
                 "late_micros": nanos_to_micros_up(balance.late_spend_nanos),
                 "overspend_micros": nanos_to_micros_up(balance.overspend_nanos),
                 "stopped": balance.stopped,

@@ -27,6 +27,11 @@ RESOLUTIONS_KEPT = 500
 POLL_S = 0.5
 
 
+def spent_nanos(balance: BalanceReported) -> int:
+    """All that was booked: on time, late, and what no budget covered."""
+    return balance.spent_on_time_nanos + balance.late_spend_nanos + balance.overspend_nanos
+
+
 class Watch:
     def __init__(self, bus: Bus, client: HttpClient, clock: Clock) -> None:
         self.bus = bus
