@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from counterpoint.base.errors import InvalidRequest
-from counterpoint.bidder.scratch import FITS_MAX, FitKey, Scratch
+from counterpoint.bidder.scratch import FITS_MAX, FitKey, ImpFit, Scratch
 from counterpoint.catalog import query as q
 from counterpoint.catalog.fill import banner_sizes as interstitial_sizes
 from counterpoint.catalog.index import (
@@ -138,7 +138,7 @@ def fit_of(
     sizes: tuple[Size, ...],
     secure: bool,
     key: int,
-) -> Fit:
+) -> ImpFit:
     """What the imp accepts, of the ``media`` bits that may be answered. Imps of one shape share their arrays."""
     shape: FitKey = (
         secure,
@@ -149,11 +149,12 @@ def fit_of(
     )
     fit = scratch.fits.get(shape)
     if fit is None:
-        fit = _make_fit(index, imp, media, sizes, secure)
+        made = _make_fit(index, imp, media, sizes, secure)
+        fit = ImpFit(made, scratch.part.fit_classes.that_fit(index, made))
         if len(scratch.fits) >= FITS_MAX:
             scratch.fits.clear()
         scratch.fits[shape] = fit
-    fit.cells[q.F_KEY] = key if key < 1 << 63 else key - (1 << 64)
+    fit.fit.cells[q.F_KEY] = key if key < 1 << 63 else key - (1 << 64)
     return fit
 
 

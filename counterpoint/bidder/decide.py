@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from counterpoint.base.money import MICROS_PER_UNIT
 from counterpoint.base.rng import mix64
-from counterpoint.bidder import kernels
+from counterpoint.bidder import fits, kernels
 from counterpoint.bidder.ask import Size, ask, fit_of, sizes_of
 from counterpoint.bidder.experiment import hash64
 from counterpoint.bidder.frequency import UserState
@@ -246,7 +246,17 @@ def decide(
             continue
         key = rng_key if at == 0 else mix64(rng_key + at)
         fit = fit_of(part.index, scratch, imp, media, sizes, secure_only or imp.secure == 1, key)
-        pairs = part.index.fitting(admitted, fit, scratch.index, allowed)
+        pairs = fits.pairs(
+            scratch.index.eligible,
+            admitted,
+            part.index.members,
+            part.fit_classes.of_member,
+            fit.classes,
+            allowed,
+            scratch.index.candidates,
+        )
+        if pairs < 0:  # more than there is room for: the index takes turns
+            pairs = part.index.fitting(admitted, fit.fit, scratch.index, allowed)
         if trace is not None:
             trace.fitting(at, pairs, scratch)
         if pairs == 0:

@@ -9,6 +9,7 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from counterpoint.base.money import MICROS_PER_UNIT
+from counterpoint.bidder.fits import FitClasses
 from counterpoint.bidder.frequency import DAY_NS, line_item_key
 from counterpoint.bidding.policy import BiddingFrame, prepare_bidding
 from counterpoint.catalog.index import CatalogIndex, compile_index
@@ -56,6 +57,7 @@ class CatalogPart:
         "digest",
         "domains",
         "exchanges",
+        "fit_classes",
         "frame",
         "frame_creative",
         "horizon_ns",
@@ -70,6 +72,7 @@ class CatalogPart:
         self.catalog = catalog
         self.digest = catalog.digest
         self.index: CatalogIndex = compile_index(catalog)
+        self.fit_classes = FitClasses(self.index)
         self.campaigns: tuple[Campaign, ...] = catalog.campaigns
         self.line_items: tuple[LineItem, ...] = catalog.line_items
         self.creatives: tuple[Creative, ...] = catalog.creatives

@@ -18,6 +18,16 @@ FITS_MAX: Final = 2_048  # imp shapes remembered; past that the memo starts anew
 FitKey = tuple[object, ...]
 
 
+class ImpFit:
+    """What imps of one shape accept: for the index, and by class of creative."""
+
+    __slots__ = ("classes", "fit")
+
+    def __init__(self, fit: Fit, classes: NDArray[np.uint8]) -> None:
+        self.fit = fit
+        self.classes = classes
+
+
 class Scratch:
     """Belongs to one CatalogPart and one thread; what it remembers only saves work."""
 
@@ -48,7 +58,7 @@ class Scratch:
         self.part = part
         self.query: Query = part.index.new_query()
         self.index: IndexScratch = part.index.new_scratch()
-        self.fits: dict[FitKey, Fit] = {}
+        self.fits: dict[FitKey, ImpFit] = {}
         self.verdicts: NDArray[np.int8] = np.zeros(MAX_ELIGIBLE, np.int8)
         self.limited: NDArray[np.int64] = np.zeros(MAX_ELIGIBLE + 2, np.int64)
         self.counts: NDArray[np.int64] = np.zeros(VERDICTS, np.int64)
