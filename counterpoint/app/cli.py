@@ -132,7 +132,7 @@ def explain(
     settings, _ = _settings(config)
     story = tell(settings, bid_id)
     _write_json(json, story)
-    Console().print(story.text(), highlight=False)
+    Console().print(story.text(), highlight=False, markup=False, soft_wrap=True)
     raise typer.Exit(0 if story.agrees else 1)
 
 
