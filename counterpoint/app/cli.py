@@ -220,6 +220,42 @@ def keys_rotate(config: ConfigOption = None) -> None:
     )
 
 
+# ---- benchmarks
+
+
+@bench_app.command("latency")
+def bench_latency(
+    json: JsonOption = None,
+    line_items: Annotated[
+        list[int] | None, typer.Option(help="Sizes of the catalog; default all three.")
+    ] = None,
+    seconds: Annotated[float | None, typer.Option(min=1, help="Length of each measurement.")] = None,
+) -> None:
+    """CPU, throughput and latency of the bidder over HTTP, as ratios to a bare server and to nginx in the same run."""
+    from counterpoint.bench import latency
+
+    config = latency.LatencyConfig()
+    if line_items:
+        config = msgspec.structs.replace(config, line_items=tuple(line_items))
+    if seconds is not None:
+        config = msgspec.structs.replace(config, seconds=seconds)
+    with console.status("measuring: a few minutes for each size of the catalog"):
+        report = latency.run(json, config)
+    Console().print_json(data={key: value for key, value in report.items() if key != "by_line_items"})
+
+
+@bench_app.command("delivery")
+def bench_delivery(json: JsonOption = None, seed: int = 1) -> None:
+    """How much of a budget is delivered, and how much overspent, with the real ledger in simulated time."""
+    from counterpoint.bench import delivery
+
+    results = []
+    for result in delivery.run(seed):
+        Console().print(result.line(), highlight=False, markup=False)
+        results.append(result)
+    _write_json(json, results)
+
+
 # ---- parts
 
 

@@ -13,6 +13,7 @@ import math
 import random
 import tempfile
 import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import msgspec
@@ -87,6 +88,15 @@ class DeliveryResult(Struct, frozen=True, kw_only=True):
     bound_held: bool  # overspend <= its bound after every transaction
     stopped: bool
     problems: tuple[str, ...]  # of the audit
+
+    def line(self) -> str:
+        return (
+            f"{self.scenario}: {self.delivered:.2%} of {self.budget_nanos / NANOS_PER_UNIT:.0f} delivered, "
+            f"overspend {self.overspend_nanos / NANOS_PER_UNIT:.4f}, at its peak "
+            f"{self.overspend_peak_nanos / NANOS_PER_UNIT:.4f} (bound "
+            f"{self.overspend_bound_nanos / NANOS_PER_UNIT:.4f}), late {self.late_share:.2%}, "
+            f"{self.bids} bids, {self.wins} wins in {self.simulated_s:.0f} s ({self.wall_s} s)"
+        )
 
 
 class _World:
@@ -279,6 +289,14 @@ def simulate(scenario: DeliveryScenario, seed: int, database: Path) -> DeliveryR
     )
 
 
+def run(seed: int, names: Sequence[str] = ()) -> Iterator[DeliveryResult]:
+    """Each scenario, or those named, one after the other."""
+    for scenario in SCENARIOS:
+        if not names or scenario.name in names:
+            with tempfile.TemporaryDirectory() as folder:
+                yield simulate(scenario, seed, Path(folder) / "ledger.db")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seed", type=int, default=1)
@@ -286,19 +304,9 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     results = []
-    for scenario in SCENARIOS:
-        if options.scenario and scenario.name not in options.scenario:
-            continue
-        with tempfile.TemporaryDirectory() as folder:
-            result = simulate(scenario, options.seed, Path(folder) / "ledger.db")
+    for result in run(options.seed, options.scenario or ()):
+        print(result.line())
         results.append(result)
-        print(
-            f"{result.scenario}: {result.delivered:.2%} of {result.budget_nanos / NANOS_PER_UNIT:.0f} delivered, "
-            f"overspend {result.overspend_nanos / NANOS_PER_UNIT:.4f}, at its peak "
-            f"{result.overspend_peak_nanos / NANOS_PER_UNIT:.4f} (bound "
-            f"{result.overspend_bound_nanos / NANOS_PER_UNIT:.4f}), late {result.late_share:.2%}, "
-            f"{result.bids} bids, {result.wins} wins in {result.simulated_s:.0f} s ({result.wall_s} s)"
-        )
     if options.json is not None:
         options.json.write_text(json.dumps(msgspec.to_builtins(results), indent=2))
 
