@@ -94,24 +94,26 @@ class DemoExchange:
     async def run(self, stop: asyncio.Event) -> None:
         loop = asyncio.get_running_loop()
         next_at = loop.time()
-        async with asyncio.TaskGroup() as tasks:
-            while not stop.is_set():
-                now = loop.time()
-                while next_at <= now:
-                    next_at += 1.0 / self.rate
-                    if self._in_flight >= IN_FLIGHT_MAX:
-                        self.report.throttled += 1
-                        continue
-                    self._in_flight += 1
-                    tasks.create_task(self._ask(next(self._number)))
-                while self._later and self._later[0].at_s <= now:
-                    tasks.create_task(heapq.heappop(self._later).job())
-                pause = min(next_at, self._later[0].at_s if self._later else next_at) - loop.time()
-                await asyncio.sleep(min(max(pause, 0.0), 0.05))
-            # what has been won is still settled: a real exchange does not forget a bill because we stop
+        async with asyncio.TaskGroup() as followed:
+            async with asyncio.TaskGroup() as asked:
+                while not stop.is_set():
+                    now = loop.time()
+                    while next_at <= now:
+                        next_at += 1.0 / self.rate
+                        if self._in_flight >= IN_FLIGHT_MAX:
+                            self.report.throttled += 1
+                            continue
+                        self._in_flight += 1
+                        asked.create_task(self._ask(next(self._number)))
+                    while self._later and self._later[0].at_s <= now:
+                        followed.create_task(heapq.heappop(self._later).job())
+                    pause = min(next_at, self._later[0].at_s if self._later else next_at) - loop.time()
+                    await asyncio.sleep(min(max(pause, 0.0), 0.05))
+            # every request is answered, and what has been won is still settled: a real exchange does not forget a
+            # bill because we stop
             for later in sorted(self._later):
                 if later.money:
-                    tasks.create_task(later.job())
+                    followed.create_task(later.job())
             self._later.clear()
 
     def percentiles(self) -> dict[str, float]:
