@@ -129,7 +129,8 @@ class BenchBidder:
                     os.sched_setaffinity(self.nats.pid, {self.config.helpers_core})
                 credential = self.nats.credential("bidder")
                 bus = await NatsBus(self.nats.url, credential.user, credential.password, "bench").open()
-            outbox = BatchingOutbox(bus, lambda _: subjects.bids(BIDDER_ID))
+            subject = subjects.bids(BIDDER_ID)
+            outbox = BatchingOutbox(bus, lambda _: subject)
             running = [tasks.create_task(self.holder.run(), name="views")]
             if self.config.events:
                 self.engine.outbox = outbox

@@ -389,7 +389,7 @@ def _choose_and_price(
 
 def _read_top(kept: int, s: Scratch) -> tuple[Candidate, ...]:
     ints, floats = s.top_ints[:kept].tolist(), s.top_floats[:kept].tolist()
-    return tuple(Candidate(*i, *f) for i, f in zip(ints, floats, strict=True))
+    return tuple([Candidate(*i, *f) for i, f in zip(ints, floats, strict=True)])
 
 
 # ---- conditions

@@ -24,7 +24,7 @@ from counterpoint.bidder.experiment import ARMS
 from counterpoint.bidder.frequency import NOBODY, FrequencyBook, UserState, bid_key
 from counterpoint.bidder.metrics import Histogram
 from counterpoint.bidder.outgoing import make_placed, pack_input
-from counterpoint.bidder.part import ExchangePart
+from counterpoint.bidder.part import MEDIA_NAMES, ExchangePart
 from counterpoint.bidder.respond import Markups, UrlBase, make_bid, make_response
 from counterpoint.bidder.scratch import Scratch
 from counterpoint.bidder.signing import SignedBid, Signer
@@ -231,7 +231,7 @@ class Engine:
             return NOBODY
         if kind is IdKind.USER:
             raw_id = f"{exchange}:{raw_id}"
-        return self.frequency.state(self.frequency.user_key(kind.value, raw_id))
+        return self.frequency.state(self.frequency.user_key(kind, raw_id))
 
     def _respond(
         self,
@@ -256,24 +256,25 @@ class Engine:
             for bid in committed:
                 item, creative = bid.candidate.line_item, bid.candidate.creative
                 form = bid.form
-                signed = SignedBid(
-                    bid_id=bid.bid_id,
-                    allowance_id=bid.allowance_id,
-                    campaign_id=part.line_items[item].campaign_id,
-                    line_item_id=part.line_items[item].id,
-                    creative_id=part.creatives[creative].id,
-                    exchange=profile.id,
-                    media=part.creatives[creative].media.value,
-                    settles=place.settles[form.mtype],
-                    bid_nanos=bid.candidate.price,
-                    currency=made.currency,
-                    rate_micros=made.rate_micros,
-                    arm=ARMS[made.arm],
-                    bid_at_ns=now_ns,
-                    reservation_until_ns=bid.until_ns,
-                    expires_at_ns=now_ns + profile.notice_life_ms * NS_PER_MS,
-                    user_key=user.key,
-                    test=test,
+                line_item = part.line_items[item]
+                signed = SignedBid(  # by position, which is half the price of names
+                    bid.bid_id,
+                    bid.allowance_id,
+                    line_item.campaign_id,
+                    line_item.id,
+                    part.creatives[creative].id,
+                    profile.id,
+                    MEDIA_NAMES[form.mtype],
+                    place.settles[form.mtype],
+                    bid.candidate.price,
+                    made.currency,
+                    made.rate_micros,
+                    ARMS[made.arm],
+                    now_ns,
+                    bid.until_ns,
+                    now_ns + profile.notice_life_ms * NS_PER_MS,
+                    user.key,
+                    test,
                 )
                 tokens = self.signer.sign(signed)
                 bids.append(

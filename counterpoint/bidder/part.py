@@ -33,6 +33,7 @@ R_UNKNOWN_NO_BID: Final = 4  # 1: capped, and does not bid on who cannot be coun
 RULES: Final = 5
 
 MEDIA_OF_MTYPE: Final = {number: media for media, number in MTYPE.items()}
+MEDIA_NAMES: Final = ("", *(MEDIA_OF_MTYPE[number].value for number in sorted(MEDIA_OF_MTYPE)))  # by mtype
 
 
 class ExchangePart(Struct, frozen=True):

@@ -179,6 +179,7 @@ class UrlBase:
         self.skip = root + "/t/skip/"
 
 
+_BILLING: Final = Settles.BILLING.value
 _WIN_QUERY: Final = notice_url("", Notice.WIN)
 _BILL_QUERY: Final = notice_url("", Notice.BILLING)
 _LOSS_QUERY: Final = notice_url("", Notice.LOSS)
@@ -224,7 +225,7 @@ def make_bid(
         cid=signed.campaign_id,
         adomain=(part.domains[creative_at],),
         nurl=urls.win + tokens.win + _WIN_QUERY,
-        burl=urls.bill + tokens.bill + _BILL_QUERY if signed.settles == Settles.BILLING.value else "",
+        burl=urls.bill + tokens.bill + _BILL_QUERY if signed.settles == _BILLING else "",
         lurl=urls.loss + tokens.loss + _LOSS_QUERY if place.profile.sends_loss_notices else "",
         adm=adm,
         iurl=creative.image_url,
