@@ -55,6 +55,11 @@ class ExperimentConfig(Struct, frozen=True, forbid_unknown_fields=True):
         return {"agents": rest, **holdouts}
 
 
+class BudgetAgentConfig(Struct, frozen=True, forbid_unknown_fields=True):
+    # evidence is closed and money moved once per period; delivery is judged over the last five
+    period_s: Annotated[int, Meta(ge=5, le=86_400)] = 60
+
+
 class RecorderConfig(Struct, frozen=True, forbid_unknown_fields=True):
     sample_rate: Share = 0.01  # of bids that did not win; wins are always kept
     keep_days: Annotated[int, Meta(ge=1)] = 30
@@ -72,6 +77,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
     bidder: BidderConfig = BidderConfig()
     ledger: LedgerConfig = LedgerConfig()
     experiment: ExperimentConfig = ExperimentConfig()
+    budget: BudgetAgentConfig = BudgetAgentConfig()
     recorder: RecorderConfig = RecorderConfig()
     demo: DemoConfig = DemoConfig()
 

@@ -19,6 +19,9 @@ data_dir = "."
 name = "demo"
 salt = "demo"
 no_agents = 0.05
+
+[budget]
+period_s = 10  # moves money six times as often as by default: the demo is watched for minutes, not days
 """
 
 

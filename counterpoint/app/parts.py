@@ -13,7 +13,7 @@ import msgspec
 import uvloop
 
 from counterpoint.app.agent import AgentRunner
-from counterpoint.app.config import Settings
+from counterpoint.app.config import Config, Settings
 from counterpoint.app.system import connect_bus
 from counterpoint.base.clock import Clock, SystemClock
 from counterpoint.base.errors import BusRefused, BusUnavailable
@@ -21,6 +21,7 @@ from counterpoint.base.files import write_atomically
 from counterpoint.base.http_client import HttpClient
 from counterpoint.bidding.learner import BiddingLearner
 from counterpoint.budget.learner import BudgetLearner
+from counterpoint.budget.state import BudgetConfig
 from counterpoint.bus.bus import Bus
 from counterpoint.catalog.model import Catalog, Media
 from counterpoint.catalog.store import read_catalog
@@ -41,11 +42,13 @@ class LiveLearner(Learner, Protocol):
     def set_catalog(self, catalog: Catalog) -> None: ...
 
 
-LEARNERS: dict[str, Callable[[Catalog], LiveLearner]] = {
-    "budget": BudgetLearner,
-    "bidding": BiddingLearner,
-    "creative": CreativeLearner,
-    "feedback": FeedbackLearner,
+LEARNERS: dict[str, Callable[[Catalog, Config], LiveLearner]] = {
+    "budget": lambda catalog, config: BudgetLearner(
+        catalog, config=BudgetConfig(period_s=config.budget.period_s)
+    ),
+    "bidding": lambda catalog, _: BiddingLearner(catalog),
+    "creative": lambda catalog, _: CreativeLearner(catalog),
+    "feedback": lambda catalog, _: FeedbackLearner(catalog),
 }
 STOP_POLL_S = 0.2
 BEAT_S = 0.5
@@ -89,7 +92,7 @@ async def watch_stops(watch: StopWatch, on_change: Callable[[], None] = lambda: 
 async def agent(settings: Settings, name: str, stop: asyncio.Event) -> None:
     clock = SystemClock()
     data = settings.data
-    learner = LEARNERS[name](read_catalog(settings.catalog_url))
+    learner = LEARNERS[name](read_catalog(settings.catalog_url), settings.config)
     stops = StopWatch(data.stops)
 
     def reload() -> None:
