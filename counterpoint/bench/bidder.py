@@ -61,7 +61,7 @@ from counterpoint.events.money import AllowanceGranted
 
 BIDDER_ID: Final = "b1"
 TIMER_S: Final = 0.05
-YOUNG_EVERY_S: Final = 1.0
+YOUNG_EVERY_S: Final = 0.1
 
 
 class BidderConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -161,7 +161,7 @@ class BenchBidder:
             say({"port": server.port, "pid": os.getpid(), "nats_pid": self.nats.pid if self.nats else None})
             reader = await questions()
             while line := await reader.readline():
-                say(await self._do(msgspec.json.decode(line), outbox))
+                say(await self._do(msgspec.json.decode(line), outbox, routes))
             await server.close(0.1)
             for task in running:
                 task.cancel()
@@ -186,10 +186,10 @@ class BenchBidder:
                 young = 0.0
                 collect_young()
 
-    async def _do(self, question: dict[str, Any], outbox: BatchingOutbox) -> dict[str, Any]:
+    async def _do(self, question: dict[str, Any], outbox: BatchingOutbox, routes: Routes) -> dict[str, Any]:
         match question["do"]:
             case "figures":
-                return self._figures(outbox)
+                return self._figures(outbox) | {"shed": routes.counters.shed.total()}
             case "stages":
                 return self._stages(int(question["requests"]))
             case "eligible":

@@ -189,6 +189,7 @@ def _bidder(line_items: int, config: LatencyConfig, bare: Measured, nginx: Measu
             "unsent": measured.unsent,
             "bid_share": round(figures["bid_requests"] / max(1, figures["requests"]), 4),
             "no_bids": figures["no_bids"],
+            "shed": figures["shed"],  # answered 204 before anything was decided: an overloaded machine
             "events_sent": figures["events_sent"],
             "events_shed": figures["events_shed"],
             "failed_assertions": figures["failed_assertions"],
