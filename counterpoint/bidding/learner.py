@@ -33,8 +33,7 @@ from counterpoint.catalog.model import Campaign, Catalog, Goal, LineItem, Pacing
 from counterpoint.coordination.clock import HybridClock
 from counterpoint.coordination.proposals import ProposalDesk
 from counterpoint.coordination.targets import bid_ceiling
-from counterpoint.events import subjects
-from counterpoint.events.agent import Decision
+from counterpoint.events.agent import Decision, publish_policy
 from counterpoint.events.decisions import PolicyPublished, Resolution, StopChanged
 from counterpoint.events.event import Event
 from counterpoint.events.facts import (
@@ -475,19 +474,7 @@ class BiddingLearner:
         rows = policy.curves["*"].rows if "*" in policy.curves else 0.0
         if not state.why.startswith("campaign"):
             state.why = f"{rows:.0f} auctions behind the curves"
-        event = PolicyPublished(
-            event_id=f"policy-{AGENT}-{policy.version}",
-            happened_at_ns=now_ns,
-            recorded_at_ns=now_ns,
-            source=SOURCE,
-            agent=AGENT,
-            policy_version=policy.version,
-            checksum=digest(payload),
-            payload=payload,
-            valid_until_ns=policy.valid_until_ns,
-            reason=state.why,
-        )
-        return Decision(subjects.policy(AGENT), event)
+        return publish_policy(AGENT, policy.version, payload, now_ns, policy.valid_until_ns, state.why)
 
 
 def _day_name(day_number: int) -> str:

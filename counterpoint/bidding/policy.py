@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from counterpoint.base.errors import PolicyRefused
 from counterpoint.base.ids import digest
 from counterpoint.base.money import PRICE_MICROS_MAX
+from counterpoint.base.unreadable import UNREADABLE
 from counterpoint.bidding.price import (
     GRID,
     GRID_POINTS,
@@ -56,6 +57,7 @@ __all__ = [
 AGENT = "bidding"
 LAMBDA_MIN, LAMBDA_MAX = 0.5, 256.0  # v_eff = value / lambda; 0.5: at most twice the stated value
 CTR_FACTOR_MIN, CTR_FACTOR_MAX = 0.1, 10.0
+CURVES_MAX = 256  # each is compiled and tried: milliseconds, during which the bidder makes no other View
 EXPLORE_RATE_MAX, EXPLORE_SPAN_MAX = 0.1, 0.5
 DEFAULT_SHADE = 0.8  # no curve at all: bid this share of v_eff
 DEFAULT_WIN_RATE = 0.1  # and assume this, so that scores rank by value
@@ -104,7 +106,7 @@ def decode(payload: bytes, checksum: str | None = None) -> BiddingPolicy:
         raise PolicyRefused("bidding policy: checksum does not fit the payload; fetch it again")
     try:
         return _DECODER.decode(payload)
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise PolicyRefused(f"bidding policy: cannot be read: {error}") from error
 
 
@@ -292,6 +294,8 @@ def validate(policy: BiddingPolicy, catalog_ids: Collection[str] = ()) -> None:
     that has not been read yet."""
     if policy.version < 1 or policy.made_at_ns < 0 or policy.valid_until_ns <= policy.made_at_ns:
         raise PolicyRefused("bidding policy: version or times out of order")
+    if len(policy.curves) > CURVES_MAX:
+        raise PolicyRefused(f"bidding policy: {len(policy.curves)} curves, at most {CURVES_MAX}")
     for name, curve in policy.curves.items():
         _check_curve(name, curve)
     _check_all("multiplier", policy.multipliers, LAMBDA_MIN, LAMBDA_MAX)

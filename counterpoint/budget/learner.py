@@ -18,7 +18,6 @@ import msgspec
 import numpy as np
 
 from counterpoint.base.clock import NS_PER_S
-from counterpoint.base.ids import digest
 from counterpoint.base.seen import SeenIds
 from counterpoint.budget import policy as artefact
 from counterpoint.budget.delivery import PPM, Delivery, Tally, ceiling_wish, judge
@@ -30,8 +29,7 @@ from counterpoint.catalog.model import Campaign, Catalog, Goal
 from counterpoint.coordination.clock import HybridClock
 from counterpoint.coordination.proposals import ProposalDesk
 from counterpoint.coordination.targets import bid_ceiling, budget_share, split_ppm
-from counterpoint.events import subjects
-from counterpoint.events.agent import Decision
+from counterpoint.events.agent import Decision, publish_policy
 from counterpoint.events.decisions import PolicyPublished, Resolution
 from counterpoint.events.event import Event
 from counterpoint.events.facts import (
@@ -435,19 +433,8 @@ class BudgetLearner:
         made = self.policy(now_ns)
         artefact.validate(made, self._campaigns.keys())
         payload = artefact.encode(made)
-        event = PolicyPublished(
-            event_id=f"policy-{NAME}-{digest(payload)}",
-            happened_at_ns=now_ns,
-            recorded_at_ns=now_ns,
-            source=f"agent/{NAME}",
-            agent=NAME,
-            policy_version=made.version,
-            checksum=artefact.checksum(payload),
-            payload=payload,
-            valid_until_ns=now_ns + config.policy_life_s * NS_PER_S,
-            reason=s.decided,
-        )
-        return Decision(subject=subjects.policy(NAME), event=event)
+        valid_until_ns = now_ns + config.policy_life_s * NS_PER_S
+        return publish_policy(NAME, made.version, payload, now_ns, valid_until_ns, s.decided)
 
     def policy(self, now_ns: int) -> BudgetPolicy:
         s = self._state

@@ -16,6 +16,7 @@ from msgspec import Struct
 from counterpoint.base.clock import NS_PER_S
 from counterpoint.base.errors import PolicyRefused
 from counterpoint.base.ids import digest
+from counterpoint.base.unreadable import UNREADABLE
 
 PPM = 1_000_000
 HOURS = 24
@@ -54,7 +55,7 @@ def decode(payload: bytes) -> BudgetPolicy:
     """Raises :class:`PolicyRefused` where the bytes are not a budget policy."""
     try:
         return _DECODER.decode(payload)
-    except msgspec.DecodeError as broken:
+    except UNREADABLE as broken:
         raise PolicyRefused(f"budget policy cannot be read: {broken}") from broken
 
 

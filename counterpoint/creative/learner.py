@@ -13,14 +13,11 @@ import msgspec
 from msgspec import Struct
 
 from counterpoint.base.clock import NS_PER_MS, NS_PER_S
-from counterpoint.base.ids import digest
 from counterpoint.base.seen import SeenIds
 from counterpoint.catalog.model import Catalog, Creative
 from counterpoint.creative.click_model import Counts, Posterior, Shown, chances_of_best, posteriors
 from counterpoint.creative.policy import AGENT, EPSILON_DEFAULT, CreativePolicy, CreativeScore, encode
-from counterpoint.events import subjects
-from counterpoint.events.agent import Decision
-from counterpoint.events.decisions import PolicyPublished
+from counterpoint.events.agent import Decision, publish_policy
 from counterpoint.events.event import Event
 from counterpoint.events.facts import AdSkipped, ClickSeen, ImpressionSeen
 
@@ -269,19 +266,7 @@ class CreativeLearner:
         if not policy.scores:
             state.last, state.why = "every creative alike", "nothing was shown yet"
         payload = encode(policy)
-        event = PolicyPublished(
-            event_id=f"policy-{AGENT}-{policy.version}",
-            happened_at_ns=now_ns,
-            recorded_at_ns=now_ns,
-            source=SOURCE,
-            agent=AGENT,
-            policy_version=policy.version,
-            checksum=digest(payload),
-            payload=payload,
-            valid_until_ns=policy.valid_until_ns,
-            reason=state.why,
-        )
-        return Decision(subjects.policy(AGENT), event)
+        return publish_policy(AGENT, policy.version, payload, now_ns, policy.valid_until_ns, state.why)
 
 
 def _worth(posterior: Posterior) -> float:

@@ -21,6 +21,7 @@ from counterpoint.base.errors import PolicyRefused
 from counterpoint.base.ids import digest
 from counterpoint.base.jit import njit
 from counterpoint.base.rng import mix64, mix64_kernel, uniform, uniform_kernel
+from counterpoint.base.unreadable import UNREADABLE
 from counterpoint.catalog.model import Creative, LineItem
 
 AGENT = "creative"
@@ -66,7 +67,7 @@ def decode(payload: bytes, checksum: str | None = None) -> CreativePolicy:
         raise PolicyRefused("creative policy: checksum does not fit the payload; fetch it again")
     try:
         return _DECODER.decode(payload)
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise PolicyRefused(f"creative policy: cannot be read: {error}") from error
 
 

@@ -7,6 +7,9 @@ from typing import Protocol
 
 from msgspec import Struct
 
+from counterpoint.base.ids import digest
+from counterpoint.events import subjects
+from counterpoint.events.decisions import PolicyPublished
 from counterpoint.events.event import Event
 
 
@@ -15,6 +18,26 @@ class Decision(Struct, frozen=True):
 
     subject: str
     event: Event
+
+
+def publish_policy(
+    agent: str, version: int, payload: bytes, now_ns: int, valid_until_ns: int, reason: str
+) -> Decision:
+    """The decision that publishes an artefact: its bytes, their checksum, how long they hold, and why."""
+    checksum = digest(payload)
+    event = PolicyPublished(
+        event_id=f"policy-{agent}-{version}-{checksum}",
+        happened_at_ns=now_ns,
+        recorded_at_ns=now_ns,
+        source=f"agent/{agent}",
+        agent=agent,
+        policy_version=version,
+        checksum=checksum,
+        payload=payload,
+        valid_until_ns=valid_until_ns,
+        reason=reason,
+    )
+    return Decision(subjects.policy(agent), event)
 
 
 class Learner(Protocol):

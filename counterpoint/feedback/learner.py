@@ -22,7 +22,7 @@ from counterpoint.coordination.clock import HybridClock
 from counterpoint.coordination.proposals import ProposalDesk
 from counterpoint.coordination.targets import exploration
 from counterpoint.events import subjects
-from counterpoint.events.agent import Decision
+from counterpoint.events.agent import Decision, publish_policy
 from counterpoint.events.decisions import AgentBeat, AlarmRaised, PolicyPublished, PolicyRejected
 from counterpoint.events.event import Event
 from counterpoint.events.facts import (
@@ -445,19 +445,8 @@ class FeedbackLearner:
         made = self.policy(now_ns)
         artefact.validate(made)
         payload = artefact.encode(made)
-        event = PolicyPublished(
-            event_id=f"policy-{NAME}-{digest(payload)}",
-            happened_at_ns=now_ns,
-            recorded_at_ns=now_ns,
-            source=f"agent/{NAME}",
-            agent=NAME,
-            policy_version=made.version,
-            checksum=artefact.checksum(payload),
-            payload=payload,
-            valid_until_ns=made.valid_until_ns,
-            reason=s.decided,
-        )
-        return Decision(subject=subjects.policy(NAME), event=event)
+        valid_until_ns = made.valid_until_ns
+        return publish_policy(NAME, made.version, payload, now_ns, valid_until_ns, s.decided)
 
     def policy(self, now_ns: int) -> FeedbackPolicy:
         s = self._state

@@ -14,6 +14,7 @@ from msgspec import Struct
 
 from counterpoint.base.errors import PolicyRefused
 from counterpoint.base.ids import digest
+from counterpoint.base.unreadable import UNREADABLE
 
 GUARDED_AGENTS = ("budget", "bidding", "creative")  # who can be distrusted; Feedback never judges itself
 
@@ -55,7 +56,7 @@ def decode(payload: bytes) -> FeedbackPolicy:
     """Raises :class:`PolicyRefused` where the bytes are not a feedback policy."""
     try:
         return _DECODER.decode(payload)
-    except msgspec.DecodeError as broken:
+    except UNREADABLE as broken:
         raise PolicyRefused(f"feedback policy cannot be read: {broken}") from broken
 
 
