@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from functools import lru_cache
 from typing import Final
 
@@ -61,7 +62,11 @@ def domain(value: str) -> str:
         host = host[scheme + 3 :]
     for end in "/?#:":
         host = host.partition(end)[0]
-    return host.removeprefix("www.").strip(".")
+    host = host.rpartition("@")[2].removeprefix("www.").strip(".*")
+    if not host.isascii():  # block lists write names both ways
+        with contextlib.suppress(UnicodeError):
+            return host.encode("idna").decode("ascii")
+    return host
 
 
 @lru_cache(65_536)

@@ -31,10 +31,10 @@ from counterpoint.bidder.part import R_CAMPAIGN
 from counterpoint.bidder.view import View
 from counterpoint.bidding.policy import BiddingPolicy, PriceSteps, explain_price
 from counterpoint.catalog.model import MTYPE
+from counterpoint.catalog.normal import domain
 from counterpoint.creative.policy import explain_choice
 from counterpoint.feedback.policy import FeedbackPolicy
 from counterpoint.openrtb.devices import device_os
-from counterpoint.openrtb.domains import host_of
 from counterpoint.openrtb.identity import restore_request
 from counterpoint.openrtb.objects import Audio, BidRequest, Imp, Video
 from counterpoint.openrtb.sizes import banner_sizes
@@ -423,7 +423,7 @@ def _asked(request: BidRequest, given: DecisionInput) -> Asked:
     site, app, device = request.site, request.app, request.device
     place = ""
     if site is not None:
-        place = f"site {host_of(site.domain or site.page) or '?'}"
+        place = f"site {domain(site.domain or site.page) or '?'}"
     elif app is not None:
         place = f"app {app.bundle or app.domain or '?'}"
     geo = device.geo if device is not None else None

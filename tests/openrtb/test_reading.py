@@ -5,13 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from counterpoint.openrtb.categories import categories_match, category_code
 from counterpoint.openrtb.countries import ALPHA3_BY_ALPHA2, country_alpha3, region_code
 from counterpoint.openrtb.devices import device_os, language_code, os_name
-from counterpoint.openrtb.domains import host_of, host_within, is_blocked, registrable_domain, registrable_set
 from counterpoint.openrtb.request import decode_request
 from counterpoint.openrtb.sizes import banner_sizes, size_range, takes_size
 from tests.openrtb.samples import encode
@@ -53,36 +50,6 @@ def test_takes_size() -> None:
     assert takes_size(request.imp[0], 300, 250)
     assert not takes_size(request.imp[0], 250, 300)
     assert not takes_size(request.imp[1], 300, 250)
-
-
-@pytest.mark.parametrize(
-    ("adomain", "listed", "blocked"),
-    [
-        ("brand.example", "brand.example", True),
-        ("BRAND.example.", "https://www.brand.example/path?x", True),
-        ("shop.brand.example", "brand.example", True),
-        ("brand.example", "shop.brand.example", True),
-        ("notbrand.example", "brand.example", False),
-        ("brand.co.uk", "other.co.uk", False),
-        ("a.brand.co.uk", "brand.co.uk", True),
-        ("brand.example", "", False),
-        ("", "", False),
-        ("m\u00fcnchen.example", "xn--mnchen-3ya.example", True),
-    ],
-)
-def test_blocked_advertisers(adomain: str, listed: str, blocked: bool) -> None:
-    assert is_blocked(adomain, [listed]) is blocked
-
-
-@given(st.text(max_size=30))
-def test_any_text_is_some_host(text: str) -> None:
-    assert registrable_domain(text) == registrable_domain(host_of(text))
-    registrable_set([text])
-
-
-def test_host_within() -> None:
-    assert host_within("news.a.example", "a.example")
-    assert not host_within("nota.example", "a.example")
 
 
 def test_categories() -> None:

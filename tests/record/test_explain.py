@@ -132,7 +132,9 @@ def test_the_text_says_what_a_person_asks(played: tuple[Auctions, list[BidPlaced
     text = told(world, bid).text()
     assert "because the arm no_bidding switches the agent off" in text
     assert "no win curve" in text
-    bid = next(b for b in bids if b.arm == "agents" and b.bidding_version == 2 and b.explored)
+    bid = next(
+        b for b in bids if b.arm == "agents" and b.bidding_version == 2 and b.explored and b.media == "banner"
+    )
     text = told(world, bid).text()
     for said in (
         bid.event_id,
