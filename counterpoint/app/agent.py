@@ -20,6 +20,7 @@ from msgspec import Struct
 from counterpoint.base.clock import NS_PER_MS, Clock
 from counterpoint.base.errors import BusRefused, BusUnavailable
 from counterpoint.base.files import read_bytes, write_atomically
+from counterpoint.base.unreadable import UNREADABLE
 from counterpoint.bus.bus import Bus, Delivery, Subscription
 from counterpoint.events import subjects
 from counterpoint.events.agent import Decision, Learner
@@ -109,7 +110,7 @@ class AgentRunner:
         try:
             saved = msgspec.msgpack.decode(raw, type=Saved)
             self.learner.restore(saved.learner)
-        except (msgspec.DecodeError, ValueError, KeyError) as error:
+        except (*UNREADABLE, ValueError, KeyError) as error:
             aside = self.snapshot_path.with_suffix(".broken")
             self.snapshot_path.replace(aside)
             log.warning(
@@ -239,4 +240,7 @@ class AgentRunner:
     async def _save(self) -> None:
         saved = Saved(dict(self.positions), self.learner.snapshot(), self.policy_version)
         raw = msgspec.msgpack.encode(saved)
-        await asyncio.to_thread(write_atomically, self.snapshot_path, raw)
+        try:
+            await asyncio.to_thread(write_atomically, self.snapshot_path, raw)
+        except OSError as error:  # learning goes on; a restart reads the streams from the last one
+            log.error("the snapshot is not kept, the last one stays: %s", error)

@@ -18,6 +18,7 @@ import msgspec
 from msgspec import Struct
 
 from counterpoint.base.clock import NS_PER_S
+from counterpoint.base.ids import digest
 from counterpoint.bidder.directory import CampaignEntry
 from counterpoint.bidder.signing import SignedBid
 from counterpoint.events.facts import ClickSeen, ConversionAttributed, ConversionUnattributed, ImpressionSeen
@@ -137,7 +138,8 @@ class Attribution:
         self, order: Order, campaigns: Mapping[str, CampaignEntry], now_ns: int, source: str
     ) -> ConversionAttributed | ConversionUnattributed:
         """Last click, else last view. Only touches of the order's own advertiser count."""
-        event_id = f"conv-{order.advertiser_id}-{order.order_id}"
+        # By digest: "a-b" + "c" and "a" + "b-c" are two orders, and of two advertisers.
+        event_id = f"conv-{digest(order.advertiser_id, order.order_id)}"
         touch, by = self._last(order, campaigns)
         if touch is None:
             return ConversionUnattributed(

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 OUTPUT_BYTES_MAX = 4 * 1024 * 1024  # answers to one read; more is pipelining as an attack: closed
 OWED_MAX = 128  # answers owed in order before reading stops
+LENGTH_DIGITS_MAX = 40
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _IDLE, _HEAD, _BODY = 0, 1, 2
 
@@ -179,7 +180,12 @@ class Connection(asyncio.Protocol):
         size = len(self._url) + sum(map(len, headers)) + sum(map(len, headers.values()))
         if size > self._config.header_bytes_max:
             raise _Refused(431)
-        if b"content-length" in headers and int(headers[b"content-length"]) > self._config.body_bytes_max:
+        length = headers.get(b"content-length", b"")
+        if (
+            len(length) > LENGTH_DIGITS_MAX
+        ):  # thousands of zeros in front: the parser takes them, int() does not
+            raise _Refused(400)
+        if length and int(length) > self._config.body_bytes_max:
             raise _Refused(413)
         if b"expect" in headers and headers[b"expect"].lower() == b"100-continue" and not self._closing:
             self._answer(None, CONTINUE, close=False)

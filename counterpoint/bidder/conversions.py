@@ -24,6 +24,7 @@ from msgspec import Struct
 
 from counterpoint.base.clock import NS_PER_S
 from counterpoint.base.money import MICROS_PER_UNIT
+from counterpoint.base.unreadable import UNREADABLE
 from counterpoint.bidder.attribution import Order
 from counterpoint.bidder.signing import BadToken, NoticeKind
 from counterpoint.bidder.tracker import Tracker
@@ -88,7 +89,7 @@ class ConversionDesk:
             order = self._read(advertiser_id, body, now_ns)
         except _Invalid as invalid:
             return self._count(ConversionAnswer("invalid", error=str(invalid)))
-        except msgspec.DecodeError as error:
+        except UNREADABLE as error:
             return self._count(ConversionAnswer("invalid", error=str(error)[:TEXT_MAX]))
         attribution = self.tracker.attribution
         key = (order.advertiser_id, order.order_id)
@@ -145,8 +146,11 @@ class ConversionDesk:
 
     def _value_micros(self, post: ConversionPost) -> int:
         """In micros of the account currency, rounded down."""
+        text = str(post.value).strip()
+        if not text.isascii() or "_" in text:  # Decimal reads digits of any script, and 1_0 as ten
+            raise _Invalid("value must be a decimal number")
         try:
-            value = Decimal(str(post.value).strip())
+            value = Decimal(text)
         except InvalidOperation:
             raise _Invalid("value must be a decimal number") from None
         if not value.is_finite() or value < 0 or value.adjusted() > 12:

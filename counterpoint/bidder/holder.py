@@ -23,6 +23,8 @@ from counterpoint.bidder.view import View, ViewInputs, compile_view, read_policy
 from counterpoint.catalog.model import Catalog
 from counterpoint.events.decisions import PolicyPublished
 
+REASON_CHARS_MAX = 500  # a refused policy may name itself in megabytes
+
 
 class Refusal(Struct, frozen=True):
     """What is not used, and why; the one before it stays. ``agent``: also "catalog" or "experiment"."""
@@ -153,7 +155,7 @@ def apply(last: View, changes: Changes, now_ns: int) -> tuple[View, list[Refusal
         try:
             held = read_policy(event, view.inputs.catalog)
         except PolicyRefused as error:
-            refusals.append(Refusal(event.agent, event.policy_version, str(error)))
+            refusals.append(Refusal(event.agent, event.policy_version, str(error)[:REASON_CHARS_MAX]))
             continue
         inputs = msgspec.structs.replace(view.inputs, policies={**view.inputs.policies, held.agent: held})
         view = _try(event.agent, inputs, view, refusals, now_ns, event.policy_version)
@@ -174,7 +176,7 @@ def _try(
         if now_ns is not None:
             check_view(view, now_ns)
     except (ConfigError, PolicyRefused) as error:
-        refusals.append(Refusal(what, version, str(error)))
+        refusals.append(Refusal(what, version, str(error)[:REASON_CHARS_MAX]))
         return last
     return view
 

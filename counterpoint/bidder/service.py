@@ -19,7 +19,8 @@ import msgspec
 from msgspec import Struct
 
 from counterpoint.base.clock import NS_PER_S, Clock
-from counterpoint.base.errors import BusRefused, BusUnavailable
+from counterpoint.base.errors import BusRefused, BusUnavailable, ConfigError
+from counterpoint.base.unreadable import UNREADABLE
 from counterpoint.bidder.allowance_desk import AllowanceDesk
 from counterpoint.bidder.allowances import AllowanceBook
 from counterpoint.bidder.arm_budgets import ArmBudgets
@@ -152,7 +153,7 @@ class BidderService:
             self.frequency.restore(saved.frequency)
             self.attribution.restore(saved.attribution)
             self.desk.arm_budgets.restore(saved.arm_budgets)
-        except msgspec.DecodeError as error:
+        except UNREADABLE as error:
             log.warning("the snapshot cannot be read (%s): people seen before now count as unknown", error)
             return
         self._facts_position = saved.facts_position
@@ -195,7 +196,7 @@ class BidderService:
             self.outbox.stop()
             for task in running:
                 task.cancel()
-        await asyncio.to_thread(self._save, self.snapshot())
+        await self._keep_snapshot()
 
     # ---- decisions heard
 
@@ -298,11 +299,16 @@ class BidderService:
             self._archive_wake.clear()
 
     async def _watch_stops(self) -> None:
+        said = ""
         while True:
             if self.stops.poll():
                 self.holder.stops(self._stopped())
-                if self.stops.problem:
-                    log.error("%s", self.stops.problem)
+            if (
+                self.stops.problem != said
+            ):  # also where what holds did not change: a person must mend the file
+                said = self.stops.problem
+                if said:
+                    log.error("%s", said)
             await asyncio.sleep(STOP_POLL_S)
 
     def _stopped(self) -> frozenset[str]:
@@ -312,6 +318,7 @@ class BidderService:
 
     async def _watch_catalog(self) -> None:
         """The bus says when; the database is looked at now and then all the same, for when the bus was away."""
+        said = ""
         while True:
             try:
                 async with asyncio.timeout(CATALOG_POLL_S):
@@ -319,9 +326,17 @@ class BidderService:
             except TimeoutError:
                 pass
             self._look_at_catalog.clear()
-            if await asyncio.to_thread(self._catalog_digest) == self.engine.view.part.digest:
+            try:
+                if await asyncio.to_thread(self._catalog_digest) == self.engine.view.part.digest:
+                    said = ""
+                    continue
+                catalog = await asyncio.to_thread(self._load_catalog)
+            except ConfigError as error:  # locked, damaged, gone: bids go on with the catalog in use
+                if str(error) != said:
+                    said = str(error)
+                    log.error("the catalog in use stays: %s", said)
                 continue
-            catalog = await asyncio.to_thread(self._load_catalog)
+            said = ""
             if self._epochs is not None:
                 self._epochs.set_catalog(catalog)
             self.holder.catalog(catalog)
@@ -470,7 +485,14 @@ class BidderService:
             collect_young()
             if loop.time() >= save_at:
                 save_at = loop.time() + SNAPSHOT_S
-                await asyncio.to_thread(self._save, self.snapshot())
+                await self._keep_snapshot()
+
+    async def _keep_snapshot(self) -> None:
+        """A disk that does not take it is told, never raised: bids go on, and a restart reads a longer tail."""
+        try:
+            await asyncio.to_thread(self._save, self.snapshot())
+        except OSError as error:
+            log.error("the snapshot is not kept, the last one stays: %s", error)
 
     async def _each(
         self, stream: str, wanted: Sequence[str], take: Callable[[Delivery], None], *, since_ns: int

@@ -22,6 +22,7 @@ import msgspec
 from msgspec import Struct
 
 from counterpoint.base.errors import ConfigError, CounterpointError
+from counterpoint.base.unreadable import UNREADABLE
 
 MAGIC = b"CPS1"
 _HEAD = struct.Struct("<4sI16s")
@@ -191,7 +192,7 @@ def read_segment(raw: bytes) -> SegmentContent:
             if len(payload) == length and _checksum(payload) == checksum:
                 try:
                     batches.append(_DECODER.decode(payload))
-                except msgspec.DecodeError:
+                except UNREADABLE:
                     damaged += 1
                 at = start + length
                 continue

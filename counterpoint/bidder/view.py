@@ -40,6 +40,7 @@ from counterpoint.feedback.policy import FeedbackPolicy
 
 EXPLORATION_DEFAULT_PPM: Final = 1_000_000
 ALWAYS_NS: Final = 2**62
+INT64_MAX: Final = 2**63 - 1  # what the decision log's columns and everybody's arrays hold
 
 Policy = BudgetPolicy | BiddingPolicy | CreativePolicy | FeedbackPolicy
 
@@ -184,6 +185,13 @@ def read_policy(event: PolicyPublished, catalog: Catalog) -> HeldPolicy:
 
 def decode_policy(agent: str, payload: bytes, catalog: Catalog) -> Policy:
     """The same for archived bytes. Raises PolicyRefused."""
+    policy = _valid_policy(agent, payload, catalog)
+    if max(policy.version, policy.valid_until_ns) > INT64_MAX:
+        raise PolicyRefused(f"{agent} policy: version or valid_until_ns beyond 64 bits with a sign")
+    return policy
+
+
+def _valid_policy(agent: str, payload: bytes, catalog: Catalog) -> Policy:
     if agent == "bidding":
         bidding = bidding_policy.decode(payload)
         bidding_policy.validate(bidding)

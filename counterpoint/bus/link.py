@@ -29,6 +29,13 @@ HINTS_MAX = 1_024  # hints not yet looked at; one is enough to go and read, so m
 _VIOLATION = re.compile(r"permissions violation for (?:publish|subscription) to \"([^\"]*)\"", re.IGNORECASE)
 
 
+def status_of(message: Msg) -> str | None:
+    """What the server says instead of a message ("404", "204" behind the last of many); None for a message. Whoever
+    publishes may write any header, "Status" too; only what the server has stored carries its position."""
+    headers = message.headers
+    return None if headers is None or "Nats-Sequence" in headers else headers.get("Status")
+
+
 class _Waiting:
     """Who waits for replies: to one message, or to many up to the one with a status."""
 
@@ -169,7 +176,7 @@ class Link:
         if waiting is None or waiting.done.done():
             return
         waiting.replies.append(message)
-        if not waiting.many or (message.headers is not None and "Status" in message.headers):
+        if not waiting.many or status_of(message) is not None:
             waiting.done.set_result(None)
 
     async def ask(
@@ -206,8 +213,7 @@ class Link:
             self._waiting.pop(token, None)
             if waiting.done.done() and not waiting.done.cancelled():
                 waiting.done.exception()  # looked at: nobody need be warned that it was not
-        last = waiting.replies[-1]
-        if last.headers is not None and last.headers.get("Status") == "503":
+        if status_of(waiting.replies[-1]) == "503":
             raise BusUnavailable(f"nobody serves {subject} (yet)")
         return waiting.replies
 

@@ -23,7 +23,7 @@ from counterpoint.base.clock import NS_PER_S
 from counterpoint.base.errors import BusRefused, BusUnavailable
 from counterpoint.bus.batch import batch_id_of, open_batch, seal_batch
 from counterpoint.bus.bus import Delivery
-from counterpoint.bus.link import Link
+from counterpoint.bus.link import Link, status_of
 from counterpoint.bus.match import Filter, cover
 from counterpoint.bus.roles import LATEST, TAIL
 from counterpoint.events.event import Event
@@ -70,10 +70,6 @@ def _delivery(message: Msg) -> Delivery:
     return Delivery(stream, int(sequence), stamp_ns(headers["Nats-Time-Stamp"]), subject, events, unreadable)
 
 
-def _status(message: Msg) -> str | None:
-    return message.headers.get("Status") if message.headers is not None else None
-
-
 async def _get(link: Link, stream: str, pattern: str, start: dict[str, Any], messages_max: int) -> list[Msg]:
     """Up to ``messages_max`` stored messages that match, from a position or a time on; [] where there is none."""
     messages = await link.ask(
@@ -90,14 +86,14 @@ async def _get(link: Link, stream: str, pattern: str, start: dict[str, Any], mes
         many=True,
     )
     end = messages.pop()
-    if _status(end) not in ("204", "404"):
+    if status_of(end) not in ("204", "404"):
         raise BusRefused(f"reading {stream}: {dict(end.headers or {})}")
     return messages
 
 
 async def _get_one(link: Link, stream: str, query: dict[str, Any]) -> Msg | None:
     reply = await link.ask(f"$JS.API.DIRECT.GET.{stream}", msgspec.json.encode(query), wait_s=READ_WAIT_S)
-    status = _status(reply[0])
+    status = status_of(reply[0])
     if status not in (None, "404"):
         raise BusRefused(f"reading {stream}: {dict(reply[0].headers or {})}")
     return reply[0] if status is None else None
@@ -303,7 +299,7 @@ class NatsBus:
             many=True,
         )
         end = messages.pop()
-        if _status(end) == "413" or (messages and _header(end, "Nats-Num-Pending") != "0"):
+        if status_of(end) == "413" or (messages and _header(end, "Nats-Num-Pending") != "0"):
             raise BusRefused(f"too much matches {pattern!r}: {dict(end.headers or {})}")
         return messages
 

@@ -12,6 +12,8 @@ from counterpoint.events.decisions import Proposal
 
 PROPOSAL_LIFE_NS_MAX = 600 * NS_PER_S  # a longer one is refused: a dead author's wish must fade
 _INT64_MAX = (1 << 63) - 1
+ID_CHARS_MAX = 200  # ids of proposals stand in resolutions: unbounded, one author could make these larger than the bus carries
+REASON_CHARS_MAX = 2_000  # every replica keeps the newest of each author and target
 
 
 class Refusal(StrEnum):
@@ -41,6 +43,10 @@ def refusal(target: Target, proposal: Proposal) -> Refusal | None:
     grant = grant_of(target, proposal.author)
     if grant is None:
         return Refusal.NOT_AUTHORISED
+    if max(map(len, (proposal.event_id, proposal.source, proposal.stamp.node))) > ID_CHARS_MAX:
+        return Refusal.MALFORMED
+    if len(proposal.reason) > REASON_CHARS_MAX:
+        return Refusal.MALFORMED
     if proposal.withdraws:
         return None
     value, low, high = proposal.value, proposal.low, proposal.high

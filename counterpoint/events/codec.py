@@ -7,6 +7,7 @@ from typing import Any, Union
 
 import msgspec
 
+from counterpoint.base.unreadable import UNREADABLE
 from counterpoint.events import decisions, facts, money
 from counterpoint.events.event import Event
 
@@ -38,16 +39,20 @@ def encode_batch(events: Sequence[Event]) -> bytes:
 def decode_batch(raw: bytes) -> tuple[list[Event], int]:
     """Return the events and how many could not be read (newer kinds, broken fields).
 
-    Raises ``msgspec.DecodeError`` only where the batch as a whole is not msgpack.
+    Raises ``msgspec.DecodeError``, and nothing else, where the batch as a whole is not msgpack or nested too deep.
     """
     try:
         return _DECODER.decode(raw), 0
-    except msgspec.ValidationError:
+    except (msgspec.ValidationError, UnicodeDecodeError, RecursionError):
         events: list[Event] = []
         unread = 0
-        for item in _LOOSE.decode(raw):
+        try:
+            items = _LOOSE.decode(raw)
+        except RecursionError as error:
+            raise msgspec.DecodeError(f"nested too deep: {error}") from error
+        for item in items:
             try:
                 events.append(_ONE.decode(item))
-            except msgspec.ValidationError:
+            except UNREADABLE:
                 unread += 1
         return events, unread

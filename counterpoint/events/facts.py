@@ -104,7 +104,7 @@ class AdSkipped(_Outcome, frozen=True, kw_only=True, tag="ad_skipped"):
 
 
 class ConversionAttributed(_Outcome, frozen=True, kw_only=True, tag="conversion_attributed"):
-    """One order, once: by last click, else last view, in the declared windows. ``event_id`` ``conv-{advertiser}-{order}``."""
+    """One order, once: by last click, else last view, in the declared windows. ``event_id`` is made of advertiser and order id."""
 
     advertiser_id: str = ""
     order_id: str = ""

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import ParamSpec, TypeVar
 
 from counterpoint.base.clock import NS_PER_S, Clock
-from counterpoint.base.errors import BusUnavailable
+from counterpoint.base.errors import BusRefused, BusUnavailable
 from counterpoint.bus.bus import Bus, Delivery
 from counterpoint.catalog.model import Catalog
 from counterpoint.coordination.epochs import RESOLUTIONS, SUBJECTS, EpochBook, history_since_ns
@@ -26,6 +27,8 @@ from counterpoint.ledger.books import Ledger
 from counterpoint.ledger.config import LedgerConfig
 from counterpoint.ledger.outbox import Outgoing
 from counterpoint.ledger.shares import PoolShares
+
+log = logging.getLogger(__name__)
 
 MONEY_SUBJECTS = ("money.notice.>", "money.command.>")
 FETCH_MESSAGES_MAX = 256  # one transaction: about 25,000 settlements at the batch size trackers use
@@ -254,6 +257,8 @@ class _Service:
                 await self._bus.publish(subjects.resolution(resolution.target), [resolution])
             except BusUnavailable:
                 return
+            except BusRefused as error:
+                log.error("resolution of %s refused: %s", resolution.target, error)
             self._resolutions.popleft()
 
     # ---- life

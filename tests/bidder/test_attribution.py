@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from counterpoint.base.clock import NS_PER_S
+from counterpoint.base.ids import digest
 from counterpoint.bidder.attribution import Attribution, AttributionConfig, Order
 from counterpoint.bidder.conversions import ConversionAnswer
 from counterpoint.bidder.directory import CampaignEntry
@@ -62,7 +63,7 @@ def order(at: int, user: str = "u", bid: str = "", advertiser: str = "shop", ord
 
 def who(memory: Attribution, given_order: Order) -> tuple[str, str] | None:
     event = memory.attribute(given_order, CAMPAIGNS, T0 + 90 * 24 * HOUR, "bidder/b1")
-    assert event.event_id == f"conv-{given_order.advertiser_id}-{given_order.order_id}"
+    assert event.event_id == f"conv-{digest(given_order.advertiser_id, given_order.order_id)}"
     if isinstance(event, ConversionUnattributed):
         return None
     return event.bid_id, event.by
