@@ -87,6 +87,7 @@ class DataDir:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self.catalog = root / "catalog.db"
         self.nats = root / "nats"
         self.secrets = root / "secrets"
         self.hmac_keys = self.secrets / "hmac.json"
@@ -100,8 +101,21 @@ class DataDir:
         self.logs = root / "logs"
 
     def make(self) -> DataDir:
+        """Make what is missing, for us alone: the catalog holds conversion tokens, the logs who spent what.
+
+        Raises :class:`ConfigError` where nothing can be written."""
+        try:
+            self._make()
+        except OSError as error:
+            raise ConfigError(
+                f"data_dir {self.root}: {error}. Give counterpoint a folder that it may write to"
+            ) from error
+        return self
+
+    def _make(self) -> None:
+        self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
         for folder in (
-            self.root,
+            self.secrets,
             self.spool,
             self.snapshots,
             self.control,
@@ -109,9 +123,9 @@ class DataDir:
             self.decisions,
             self.logs,
         ):
-            folder.mkdir(parents=True, exist_ok=True)
-        self.secrets.mkdir(mode=0o700, exist_ok=True)
-        return self
+            folder.mkdir(mode=0o700, exist_ok=True)
+        self.catalog.touch(mode=0o600)  # before SQLite does, which lets everybody read it
+        self.catalog.chmod(0o600)
 
 
 class Settings(Struct, frozen=True):
@@ -130,7 +144,7 @@ class Settings(Struct, frozen=True):
 
     @property
     def catalog_url(self) -> str:
-        return f"sqlite:///{self.data.root / 'catalog.db'}"
+        return f"sqlite:///{self.data.catalog}"
 
     @property
     def ledger_url(self) -> str:
