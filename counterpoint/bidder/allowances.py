@@ -46,7 +46,9 @@ class AllowanceBookConfig(Struct, frozen=True, forbid_unknown_fields=True):
     request_horizon_ns: int = 15 * NS_PER_S  # ask for this much of the recent reservation throughput
     renew_before_ns: int = 8 * NS_PER_S  # money expiring sooner than this no longer counts as held
     request_first_nanos: int = 50_000_000  # the first ask of a cell: 0.05 units, a few bids
-    request_share_ppm: int = 10_000  # ... or this share of what the cell may still have today, where that is more
+    request_share_ppm: int = (
+        10_000  # ... or this share of what the cell may still have today, where that is more
+    )
     request_bids_min: int = 8  # never ask for less than this many of the dearest recent bid
     request_timeout_ns: int = 10 * NS_PER_S  # unanswered this long: ask again
     request_interval_ns: int = 500 * NS_PER_MS  # between two asks of one cell
