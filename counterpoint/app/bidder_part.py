@@ -24,6 +24,7 @@ from counterpoint.bidder.golden import check_view
 from counterpoint.bidder.heap import freeze_heap
 from counterpoint.bidder.http import HttpConfig, HttpCounters, serve
 from counterpoint.bidder.keys import load_keys
+from counterpoint.bidder.markup_memory import MarkupMemory
 from counterpoint.bidder.routes import Routes
 from counterpoint.bidder.service import BidderService, subject_of
 from counterpoint.bidder.signing import Signer
@@ -69,6 +70,7 @@ async def bidder(settings: Settings, stop: asyncio.Event) -> None:
     committer = Committer(bus, Spool(data.spool / config.id))
     attribution = Attribution()
     directory = Directory.build(catalog)
+    markups = MarkupMemory()
     engine = Engine(
         view,
         book,
@@ -80,6 +82,7 @@ async def bidder(settings: Settings, stop: asyncio.Event) -> None:
         outbox=outbox,
         clock=clock.now_ns,
         on_quarantine=lambda line_item_id: service.holder.quarantine(line_item_id),
+        markups_on_win=markups,
     )
     tracker = Tracker(
         signer=signer,
@@ -91,6 +94,7 @@ async def bidder(settings: Settings, stop: asyncio.Event) -> None:
         attribution=attribution,
         clock=clock,
         source=engine.source,
+        markups=markups,
     )
     conversions = ConversionDesk(tracker, config.id)
     http = HttpCounters()

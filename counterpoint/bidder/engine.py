@@ -22,6 +22,7 @@ from counterpoint.bidder.commit import Committed, LineItemFailed, Refusals, comm
 from counterpoint.bidder.decide import Candidates, NoBid, StageClock, decide
 from counterpoint.bidder.experiment import ARMS
 from counterpoint.bidder.frequency import NOBODY, FrequencyBook, UserState, bid_key
+from counterpoint.bidder.markup_memory import MarkupMemory
 from counterpoint.bidder.metrics import Histogram
 from counterpoint.bidder.outgoing import make_placed, pack_input
 from counterpoint.bidder.part import MEDIA_NAMES, ExchangePart
@@ -90,6 +91,7 @@ class Engine:
         outbox: Outbox | None = None,
         clock: Callable[[], int] = time.time_ns,
         on_quarantine: Callable[[str], None] | None = None,
+        markups_on_win: MarkupMemory | None = None,
     ) -> None:
         """``on_quarantine`` is told of a line item that failed QUARANTINE_AFTER assertions (ViewHolder.quarantine);
         without it the engine makes a View without the line item itself, at once."""
@@ -102,6 +104,7 @@ class Engine:
         self.ids = ids if ids is not None else IdSource()
         self.outbox = outbox
         self.clock = clock
+        self.markups_on_win = markups_on_win if markups_on_win is not None else MarkupMemory()
         self.stages: StageClock | None = None  # set by the benchmark
         self.counts: dict[str, ExchangeCounts] = {name: ExchangeCounts() for name in view.part.exchanges}
         self.unknown_exchange = 0
@@ -282,6 +285,10 @@ class Engine:
                         part, place, self.urls, signed, tokens, form, creative, bid.imp, bid.price_micros
                     )
                 )
+                if profile.markup_on_win:
+                    made_bid = bids[-1]
+                    self.markups_on_win.keep(bid.bid_id, made_bid.adm, now_ns, bid.until_ns)
+                    made_bid.adm = ""
                 if self.outbox is not None and not test:
                     self.outbox.offer(
                         make_placed(signed, bid, made, request, view, place, self.source, archived)

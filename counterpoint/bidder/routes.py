@@ -252,9 +252,10 @@ class Routes:
             self.counters.method_not_allowed += 1
             return GET_OR_POST
         verdict = self.tracker.notice(kind, token, request.query)
+        markup = self.tracker.markup(token) if kind is NoticeKind.WIN else ""
         if isinstance(verdict, Verdict):
-            return _notice_answer(kind, verdict)
-        return _later(verdict, lambda made: _notice_answer(kind, made))
+            return _notice_answer(kind, verdict, markup)
+        return _later(verdict, lambda made: _notice_answer(kind, made, markup))
 
     # ---- conversions
 
@@ -294,7 +295,7 @@ def _later(future: asyncio.Future[Any], answer: Callable[[Any], Response]) -> as
     return made
 
 
-def _notice_answer(kind: NoticeKind, verdict: Verdict) -> Response:
+def _notice_answer(kind: NoticeKind, verdict: Verdict, markup: str = "") -> Response:
     outcome = verdict.outcome
     if outcome is NoticeOutcome.NOT_DURABLE:
         return RETRY
@@ -306,7 +307,15 @@ def _notice_answer(kind: NoticeKind, verdict: Verdict) -> Response:
         return _redirect(verdict.location)
     if kind is NoticeKind.IMPRESSION:
         return SEEN
+    if markup:
+        return Response(200, markup.encode(), _markup_type(markup), NO_STORE)
     return SKIPPED if kind is NoticeKind.SKIP else OK
+
+
+def _markup_type(markup: str) -> bytes:
+    if markup.startswith("{"):
+        return JSON
+    return b"application/xml" if markup.startswith(("<VAST", "<?xml")) else b"text/html; charset=utf-8"
 
 
 def _redirect(location: str | None) -> Response:

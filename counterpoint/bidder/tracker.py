@@ -21,6 +21,7 @@ from counterpoint.bidder.attribution import Attribution
 from counterpoint.bidder.committer import Committer
 from counterpoint.bidder.directory import CLICK_ID, Directory
 from counterpoint.bidder.frequency import FrequencyBook, bid_key, line_item_key
+from counterpoint.bidder.markup_memory import MarkupMemory
 from counterpoint.bidder.notices import Judgement, NoticeOutcome, judge, settles
 from counterpoint.bidder.signing import BadToken, NoticeKind, SignedBid, Signer
 from counterpoint.bus.bus import Outbox
@@ -95,6 +96,7 @@ class Tracker:
         clock: Clock,
         source: str,
         seen: SeenBids | None = None,
+        markups: MarkupMemory | None = None,
     ) -> None:
         self.signer = signer
         self.committer = committer
@@ -107,6 +109,7 @@ class Tracker:
         self.source = source
         self.counters = TrackerCounters()
         self.seen = seen if seen is not None else SeenBids()
+        self.markups = markups if markups is not None else MarkupMemory()  # shared with the engine
         self._committing: dict[str, asyncio.Future[Verdict]] = {}  # bounded by the committer's pending
         self._unsaved: OrderedDict[str, SettlementNoticed] = OrderedDict()
 
@@ -128,6 +131,13 @@ class Tracker:
         """Where a click would go, without it being one (HEAD)."""
         bid = self.signer.verify(NoticeKind.CLICK, token)
         return None if isinstance(bid, BadToken) else self._target(bid, token)
+
+    def markup(self, token: bytes) -> str:
+        """The markup that a win notice fetches (4.3); "" where the bid carried it, or it is not held here any more."""
+        if not self.markups:
+            return ""
+        bid = self.signer.verify(NoticeKind.WIN, token)
+        return "" if isinstance(bid, BadToken) else self.markups.of(bid.bid_id)
 
     # ---- money
 
