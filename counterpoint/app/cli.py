@@ -40,6 +40,7 @@ for name, sub in (
 ):
     app.add_typer(sub, name=name)
 
+WIDTH_OF_FILES = 120  # of tables where there is no terminal to say how wide
 # what people and files say is shown as it is: brackets are no markup, paths are not wrapped
 console = Console(stderr=True, markup=False, highlight=False, soft_wrap=True)
 
@@ -50,6 +51,9 @@ PartConfig = Annotated[Path, typer.Option("--config")]
 JsonOption = Annotated[Path | None, typer.Option("--json", help="Write the result as JSON to this file.")]
 
 
+CatalogFile = Annotated[Path, typer.Argument(help="A catalog, TOML or JSON: docs/catalog.md.")]
+
+
 def demo_config() -> Path:
     """The demo's configuration in ./var, written on first use."""
     from counterpoint.app.demo import write_demo_config
@@ -57,9 +61,14 @@ def demo_config() -> Path:
     return write_demo_config(Path.cwd())
 
 
-def _settings(config: Path | None) -> tuple[Settings, Path]:
-    path = (config or demo_config()).resolve()
-    return load_settings(path), path
+def _settings(config: Path | None) -> Settings:
+    """Of a system that is there: a stop written beside nothing would be obeyed by nobody."""
+    path = config or Path.cwd() / "var" / "demo.toml"
+    if config is None and not path.is_file():
+        raise ConfigError(
+            f"there is no {path}: run this where 'counterpoint up --demo' runs, or name the system's file with --config FILE"
+        )
+    return load_settings(path.resolve())
 
 
 def _write_json(path: Path | None, value: object) -> None:
@@ -86,12 +95,21 @@ def up(
 
     if not demo and config is None:
         raise ConfigError("say what to run: 'counterpoint up --demo', or 'counterpoint up --config FILE'")
-    settings, path = _settings(config)
+    path = (config or demo_config()).resolve()
+    settings = load_settings(path)
     plain = plain or not sys.stdout.isatty()
     code = asyncio.run(
         run_up(settings, path, demo=demo, seconds=seconds, json_out=json, rate=rate, plain=plain)
     )
     raise typer.Exit(code)
+
+
+@app.command()
+def status(config: ConfigOption = None) -> None:
+    """Show once what happens and who is alive. Exit code 1 where a part is not."""
+    from counterpoint.app.status import show_status
+
+    raise typer.Exit(0 if asyncio.run(show_status(_settings(config))) else 1)
 
 
 @app.command()
@@ -107,7 +125,11 @@ def stop(
 
 
 @app.command()
-def resume(target: str, reason: str = "", config: ConfigOption = None) -> None:
+def resume(
+    target: Annotated[str, typer.Argument(help="What was stopped: a campaign id, an agent, or all.")],
+    reason: Annotated[str, typer.Option(help="Kept with it, shown to everybody.")] = "",
+    config: ConfigOption = None,
+) -> None:
     """Take a stop back."""
     _switch(target, False, reason, config)
 
@@ -115,22 +137,45 @@ def resume(target: str, reason: str = "", config: ConfigOption = None) -> None:
 def _switch(target: str, stopped: bool, reason: str, config: Path | None) -> None:
     from counterpoint.app.switch import switch
 
-    settings, _ = _settings(config)
-    for line in asyncio.run(switch(settings, target, stopped, getpass.getuser(), reason)):
+    for line in asyncio.run(switch(_settings(config), target, stopped, getpass.getuser(), reason)):
         console.print(line, highlight=False)
 
 
 @app.command()
+def bids(
+    won: Annotated[bool, typer.Option("--won", help="Only bids that won.")] = False,
+    campaign: Annotated[str | None, typer.Option(help="Only bids of this campaign.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=100_000, help="How many.")] = 20,
+    config: ConfigOption = None,
+    json: JsonOption = None,
+) -> None:
+    """List the newest bids of the decision log, with the ids that explain takes."""
+    from counterpoint.app.bids import lines, recent
+
+    settings = _settings(config)
+    found = recent(settings.data.decisions, limit, won=won, campaign=campaign)
+    _write_json(json, found)
+    if not found:
+        console.print(
+            f"no such bid in {settings.data.decisions} yet: every win is written a few seconds after it was heard of, "
+            "a sample of the rest after 15 minutes"
+        )
+        raise typer.Exit(1)
+    Console().print("\n".join(lines(found)), highlight=False, markup=False, soft_wrap=True)
+
+
+@app.command()
 def explain(
-    bid_id: str,
+    bid_id: Annotated[
+        str, typer.Argument(help="As in the response's bid.id; 'counterpoint bids' lists some.")
+    ],
     config: ConfigOption = None,
     json: JsonOption = None,
 ) -> None:
     """Tell the story of a bid by running the same pure function again on the archived View."""
     from counterpoint.app.story import tell
 
-    settings, _ = _settings(config)
-    story = tell(settings, bid_id)
+    story = tell(_settings(config), bid_id)
     _write_json(json, story)
     Console().print(story.text(), highlight=False, markup=False, soft_wrap=True)
     raise typer.Exit(0 if story.agrees else 1)
@@ -161,7 +206,8 @@ def replay_openrtb(
     with Progress(*columns, console=console) as progress:
         report = asyncio.run(replay_files(files, url, exchange, catalog, progress))
     _write_json(json, report)
-    Console().print(show(report))
+    out = Console()
+    out.print(show(report), width=out.width if out.is_terminal else max(out.width, WIDTH_OF_FILES))
     raise typer.Exit(1 if report.invalid or report.unreachable else 0)
 
 
@@ -169,7 +215,7 @@ def replay_openrtb(
 
 
 @catalog_app.command("check")
-def catalog_check(file: Path) -> None:
+def catalog_check(file: CatalogFile) -> None:
     """Name every mistake with its line and its cure."""
     from counterpoint.catalog.load import check_catalog
 
@@ -185,12 +231,11 @@ def catalog_check(file: Path) -> None:
 
 
 @catalog_app.command("load")
-def catalog_load(file: Path, config: ConfigOption = None) -> None:
+def catalog_load(file: CatalogFile, config: ConfigOption = None) -> None:
     """Check a catalog and put it in place; running parts take it up without a restart."""
     from counterpoint.app.switch import load_into
 
-    settings, _ = _settings(config)
-    for line in asyncio.run(load_into(settings, file)):
+    for line in asyncio.run(load_into(_settings(config), file)):
         console.print(line, highlight=False)
 
 
@@ -202,7 +247,7 @@ def keys_new(config: ConfigOption = None) -> None:
     """Make the first key. Refuses where there is one."""
     from counterpoint.bidder.keys import new_keys
 
-    settings, _ = _settings(config)
+    settings = _settings(config)
     ring = new_keys(settings.data.make().hmac_keys)
     console.print(f"key {ring.signs} signs from now on: {settings.data.hmac_keys}", highlight=False)
 
@@ -212,7 +257,7 @@ def keys_rotate(config: ConfigOption = None) -> None:
     """Make another key that signs; the older ones stay accepted. The bidder takes it at its next start."""
     from counterpoint.bidder.keys import rotate
 
-    settings, _ = _settings(config)
+    settings = _settings(config)
     ring = rotate(settings.data.hmac_keys)
     accepted = ", ".join(str(number) for number in sorted(ring.keys))
     console.print(

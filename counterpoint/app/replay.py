@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 from rich.console import Group
+from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
 
@@ -229,7 +230,7 @@ async def _replay_into(
 
 
 def show(run: ReplayRun) -> Group:
-    table = Table(title=f"replay into {run.url} as exchange {run.exchange!r}")
+    table = Table(title=f"replay into {run.url} as exchange {run.exchange!r}", title_justify="left", box=None)
     for name in (
         "file",
         "sent",
@@ -242,7 +243,8 @@ def show(run: ReplayRun) -> Group:
         "p99 ms",
         "status",
     ):
-        table.add_column(name, justify="left" if name in ("file", "status") else "right")
+        left = name in ("file", "status")
+        table.add_column(name, justify="left" if left else "right", no_wrap=not left, overflow="fold")
     for report in run.files:
         share = (
             f"{report.sound_bid} of {report.sound} ({report.sound_bid / report.sound:.0%})"
@@ -259,12 +261,12 @@ def show(run: ReplayRun) -> Group:
             str(report.invalid),
             f"{report.latency_ms.get('p50', 0):.2f}",
             f"{report.latency_ms.get('p99', 0):.2f}",
-            " ".join(f"{code}:{n}" for code, n in report.status.items()),
+            "  ".join(f"{code}: {n}" for code, n in report.status.items()),
         )
-    why = Table(title="no-bids by reason")
+    why = Table(title="no-bids by reason", title_justify="left", box=None)
     why.add_column("reason")
     why.add_column("count", justify="right")
     for reason, count in run.reasons.items():
         why.add_row(reason, str(count))
     faults = [f"invalid: {example}" for report in run.files for example in report.invalid_examples]
-    return Group(table, why, *faults)
+    return Group(table, "", why, *(escape(fault) for fault in faults))

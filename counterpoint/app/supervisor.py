@@ -126,12 +126,13 @@ class Supervisor:
         self._retired.add(name)
         await self.parts[name].stop()
 
-    async def stop_all(self, order: Sequence[str]) -> None:
-        """Stop in this order (then whatever is left): traffic first, the bus last, so that what is known is written."""
+    async def stop_all(self, order: Sequence[Sequence[str]]) -> None:
+        """Stop one group after the other (then whatever is left), the parts of a group together: traffic first, the bus
+        last, so that what is known is written."""
         self._stopping.set()
-        for name in (*order, *(n for n in self.parts if n not in order)):
-            if name in self.parts:
-                await self.parts[name].stop()
+        named = {name for group in order for name in group}
+        for group in (*order, [name for name in self.parts if name not in named]):
+            await asyncio.gather(*(self.parts[name].stop() for name in group if name in self.parts))
 
 
 def python_part(name: str, arguments: Sequence[str], log: Path, cpu: int | None = None) -> Part:

@@ -29,7 +29,13 @@ from counterpoint.catalog.store import save_catalog
 from counterpoint.coordination.targets import AGENTS
 
 START_ORDER = ("ledger", *(f"agent-{name}" for name in AGENTS), "recorder", "bidder")
-STOP_ORDER = ("exchange", "bidder", *(f"agent-{name}" for name in AGENTS), "recorder", "ledger", "nats")
+STOP_ORDER = (
+    ("exchange",),
+    ("bidder",),
+    (*(f"agent-{name}" for name in AGENTS), "recorder"),
+    ("ledger",),
+    ("nats",),
+)
 READY_POLL_S = 0.1
 PORT_WAIT_S = 3.0  # for the parts of a system that was killed a moment ago
 START_TRIES_MAX = 4
@@ -60,6 +66,7 @@ class System:
         self.warnings: list[str] = []
         self.catalog = Catalog()
         self.server: NatsServer | None = None
+        self.on_wait: Callable[[str], None] = lambda said: None  # hears what the start waits for
         self._keeping: list[asyncio.Task[None]] = []
 
     def prepare(self) -> None:
@@ -138,7 +145,7 @@ class System:
     async def wait_ready(self, wait_s: float = 120.0) -> None:
         """Until the bidder can bid. Raises :class:`SystemFailed` with what it is waiting for."""
         client = HttpClient(self.settings.local_url, connections_max=1, timeout_s=2.0)
-        said = "it did not answer"
+        said = "it does not answer yet"
         try:
             async with asyncio.timeout(wait_s):
                 while True:
@@ -147,7 +154,8 @@ class System:
                         answer = await client.get("/health/ready")
                         if answer.status == 200:
                             break
-                        said = answer.body.decode("utf-8", "replace").strip()
+                        said = _waits_for(answer.body)
+                    self.on_wait(f"waiting for the bidder: {said}")
                     await asyncio.sleep(READY_POLL_S)
         except TimeoutError as error:
             log = _tail(self.settings.data.logs / "bidder.log")
@@ -180,6 +188,14 @@ class System:
             task.cancel()
         await asyncio.gather(*self._keeping, return_exceptions=True)
         self.settings.data.runtime.unlink(missing_ok=True)
+
+
+def _waits_for(body: bytes) -> str:
+    """What a bidder that is not ready answers to /health/ready."""
+    try:
+        return ", ".join(str(what) for what in msgspec.json.decode(body)["waiting_for"])
+    except (msgspec.DecodeError, KeyError, TypeError):
+        return body.decode("utf-8", "replace").strip()
 
 
 def why_not_bound(host: str, port: int) -> str | None:

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 from rich.console import Console
 from rich.live import Live
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from counterpoint.app.config import Settings
 from counterpoint.app.live import AGENTS, LiveView
@@ -24,7 +25,9 @@ from counterpoint.base.clock import Clock, SystemClock
 from counterpoint.base.errors import ConfigError
 from counterpoint.base.http_client import HttpClient
 from counterpoint.base.money import nanos_to_micros_up
+from counterpoint.bus.bus import Bus
 from counterpoint.catalog.model import Catalog
+from counterpoint.events.money import BalanceReported
 
 PLAIN_EVERY_S = 5.0
 DRAIN_S = 4.0  # after the traffic ends: notices on their way, settlements being booked
@@ -55,8 +58,9 @@ async def run_up(
         try:
             await system.start()
             console.print("starting the parts (the first start compiles the hot path, up to a minute) ...")
-            if not await _ready_or_stopped(system, stop):
-                return 0
+            with _waiting(system, plain):
+                if not await _ready_or_stopped(system, stop):
+                    return 0
             console.print(
                 f"ready: bidder at {settings.local_url}, data in {settings.data.root}", highlight=False
             )
@@ -67,6 +71,17 @@ async def run_up(
     _write(json_out, outcome)
     console.print(_closing(outcome), highlight=False)
     return 0
+
+
+def _waiting(system: System, plain: bool) -> contextlib.AbstractContextManager[object]:
+    """On a terminal: that something goes on, for how long, and what is waited for."""
+    if plain:
+        return contextlib.nullcontext()
+    columns = (SpinnerColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
+    progress = Progress(*columns, console=Console(markup=False, highlight=False), transient=True)
+    task = progress.add_task("waiting for the bidder", total=None)
+    system.on_wait = lambda said: progress.update(task, description=said)
+    return progress
 
 
 async def _ready_or_stopped(system: System, stop: asyncio.Event) -> bool:
@@ -101,6 +116,7 @@ async def _watch(
     news.view = view
     watching = asyncio.create_task(watch.run())
     telling = asyncio.create_task(keep_telling(settings))
+    before = await balances_now(bus)
     if demo:
         config = settings.config.demo
         system.start_exchange(rate or config.requests_per_s, config.seed)
@@ -112,12 +128,14 @@ async def _watch(
             with Live(view, console=Console(), refresh_per_second=4, screen=False):
                 await _wait(stop, seconds)
         if demo and "exchange" in system.supervisor.parts:
+            console.print(f"the traffic ends; {DRAIN_S:g} s for notices that are on their way ...")
             await system.supervisor.retire("exchange")
             await asyncio.sleep(DRAIN_S)
         for task in (watching, telling):
             if task.done():
                 task.result()  # it failed: say why
-        return outcome_of(system, watch, settings, system.catalog, (clock.now_ns() - began_ns) / 1e9, demo)
+        seconds_run = (clock.now_ns() - began_ns) / 1e9
+        return outcome_of(system, watch, settings, system.catalog, seconds_run, demo, before)
     finally:
         for task in (watching, telling):
             task.cancel()
@@ -150,10 +168,36 @@ async def _lines(
         )
 
 
+async def balances_now(bus: Bus) -> dict[str, BalanceReported]:
+    """The last balance of every campaign that the bus holds."""
+    found: dict[str, BalanceReported] = {}
+    for delivery in await bus.last_all("money.ledger.balance.>"):
+        for event in delivery.events:
+            if isinstance(event, BalanceReported):
+                found[event.campaign_id] = event
+    return found
+
+
+def spent_since(before: dict[str, BalanceReported], now: dict[str, BalanceReported]) -> int:
+    """Nanos. An account is one local day's: what was spent on an earlier day than today's is not taken off."""
+    return sum(
+        spent_nanos(balance)
+        - (spent_nanos(before[key]) if key in before and before[key].day == balance.day else 0)
+        for key, balance in now.items()
+    )
+
+
 def outcome_of(
-    system: System, watch: Watch, settings: Settings, catalog: Catalog, seconds: float, demo: bool
+    system: System,
+    watch: Watch,
+    settings: Settings,
+    catalog: Catalog,
+    seconds: float,
+    demo: bool,
+    before: dict[str, BalanceReported],
 ) -> dict[str, Any]:
-    """What happened, for ``--json``. Money in micros of the account currency, spend rounded up."""
+    """What happened, for ``--json``. Money in micros of the account currency, spend rounded up: ``spend_micros`` is the
+    accounts' local day, earlier runs of it included, ``spend_micros_this_run`` what this run added (to today's)."""
     balances = watch.balances
     spent = sum(spent_nanos(b) for b in balances.values())
     overspent = sum(b.overspend_nanos for b in balances.values())
@@ -179,6 +223,7 @@ def outcome_of(
         "clicks": totals.get("clicks", 0),
         "conversions": totals.get("conversions", 0),
         "spend_micros": nanos_to_micros_up(spent),
+        "spend_micros_this_run": nanos_to_micros_up(max(spent_since(before, balances), 0)),
         "overspend_micros": nanos_to_micros_up(overspent),
         "campaigns": {
             key: {
@@ -223,7 +268,8 @@ def _closing(outcome: dict[str, Any]) -> str:
     alive = sum(1 for agent in outcome["agents"].values() if agent["alive"])
     return (
         f"{outcome['requests']:,} requests, {outcome['bids']:,} bids, {outcome['wins']:,} wins, "
-        f"spent {outcome['spend_micros'] / 1e6:,.2f}, overspent {outcome['overspend_micros'] / 1e6:,.2f}, "
+        f"spent {outcome['spend_micros_this_run'] / 1e6:,.2f} ({outcome['spend_micros'] / 1e6:,.2f} today), "
+        f"overspent {outcome['overspend_micros'] / 1e6:,.2f}, "
         f"{alive} of {len(outcome['agents'])} agents alive at the end"
     )
 

@@ -31,7 +31,7 @@ def made_at_ms(bid_id: str) -> int:
     if _BID_ID.fullmatch(bid_id) is None:
         raise CounterpointError(
             f"{bid_id!r} is no bid id: one of ours starts with 12 hex digits of time, as in the response's bid.id or "
-            "the decision log's bid_id"
+            "the decision log's bid_id; 'counterpoint bids' lists some"
         )
     return int(bid_id[:12], 16)
 
