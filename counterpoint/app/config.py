@@ -23,10 +23,12 @@ class BusConfig(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class BidderConfig(Struct, frozen=True, forbid_unknown_fields=True):
-    id: str = "b1"
+    # stands in subjects, event ids and the names of files
+    id: Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")] = "b1"
     host: str = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65_535)] = 8080
-    public_url: str | None = None  # what exchanges and browsers reach us by; None: http://host:port
+    # what exchanges and browsers reach us by; None: http://host:port
+    public_url: Annotated[str, Meta(pattern=r"^https?://[A-Za-z0-9._~:/\[\]@%-]+$")] | None = None
     cpu: int | None = None  # pin the process to this core
 
 
@@ -60,6 +62,11 @@ class BudgetAgentConfig(Struct, frozen=True, forbid_unknown_fields=True):
     period_s: Annotated[int, Meta(ge=5, le=86_400)] = 60
 
 
+class BiddingAgentConfig(Struct, frozen=True, forbid_unknown_fields=True):
+    # a click counts as "did not convert" only after this long; most conversions should be in by then
+    conversion_maturity_s: Annotated[float, Meta(ge=0, le=30 * 86_400)] = 120.0
+
+
 class RecorderConfig(Struct, frozen=True, forbid_unknown_fields=True):
     sample_rate: Share = 0.01  # of bids that did not win; wins are always kept
     keep_days: Annotated[int, Meta(ge=1)] = 30
@@ -78,6 +85,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
     ledger: LedgerConfig = LedgerConfig()
     experiment: ExperimentConfig = ExperimentConfig()
     budget: BudgetAgentConfig = BudgetAgentConfig()
+    bidding: BiddingAgentConfig = BiddingAgentConfig()
     recorder: RecorderConfig = RecorderConfig()
     demo: DemoConfig = DemoConfig()
 

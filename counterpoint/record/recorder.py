@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -10,14 +11,18 @@ from pathlib import Path
 import msgspec
 import pyarrow.parquet as pq
 from msgspec import Struct
+from pyarrow import ArrowInvalid
 
 from counterpoint.base.clock import NS_PER_S
 from counterpoint.base.files import read_bytes, write_atomically
 from counterpoint.base.ids import digest
+from counterpoint.base.unreadable import UNREADABLE
 from counterpoint.bus.bus import Delivery
 from counterpoint.events.event import Event
 from counterpoint.events.facts import AuctionWon, BidPlaced
 from counterpoint.record.schema import KEPT_SAMPLED, KEPT_WON, Row, table
+
+log = logging.getLogger(__name__)
 
 WAITING_BYTES_MAX = (
     128 * 2**20
@@ -57,11 +62,34 @@ class Recorder:
         folder.mkdir(parents=True, exist_ok=True)
         for torn in folder.glob(".*.part"):
             torn.unlink()
-        raw = read_bytes(state_path)
-        state = msgspec.msgpack.decode(raw, type=RecorderState) if raw is not None else RecorderState()
+        state = self._read_state()
         self.position = state.position
         self._seen = state.position
         self._written.update(dict.fromkeys(state.written))
+
+    def _read_state(self) -> RecorderState:
+        """A state that cannot be read is put aside: the stream is read again, and the parts tell what is in them."""
+        raw = read_bytes(self.state_path)
+        if raw is None:
+            return RecorderState()
+        try:
+            return msgspec.msgpack.decode(raw, type=RecorderState)
+        except UNREADABLE as error:
+            aside = self.state_path.with_suffix(".broken")
+            self.state_path.replace(aside)
+            log.warning("state cannot be read (%s); kept as %s, the stream is read again", error, aside)
+            return RecorderState(0, self._newest_written())
+
+    def _newest_written(self) -> list[str]:
+        found: list[str] = []
+        for part in sorted(self.folder.glob("*.parquet"), reverse=True):
+            try:
+                found += pq.read_table(part, columns=["bid_id"]).column("bid_id").to_pylist()
+            except (OSError, ArrowInvalid) as error:
+                log.warning("%s cannot be read: %s", part, error)
+            if len(found) >= WRITTEN_KEPT:
+                break
+        return found[:WRITTEN_KEPT]
 
     def on(self, deliveries: Sequence[Delivery], now_ns: int) -> None:
         for delivery in deliveries:
