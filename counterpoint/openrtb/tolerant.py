@@ -22,6 +22,7 @@ from counterpoint.base.errors import InvalidRequest
 from counterpoint.openrtb.objects import BidRequest, Imp, Wire
 
 INT_MAX = 2**31 - 1
+IMPS_MAX = 1_000  # read of one request; the others count as unsound
 INT_MIN = -(2**31)
 
 
@@ -196,7 +197,7 @@ def read_request(plain: Any) -> BidRequest:
         raise InvalidRequest(f"imp is a list of at least one object, not {_kind(raw_imps)}")
     imps = []
     named = False
-    for raw in raw_imps:
+    for raw in raw_imps[:IMPS_MAX]:
         named = named or (isinstance(raw, dict) and _is_id(raw.get("id")))
         try:
             imps.append(_read_imp(raw))
