@@ -207,7 +207,9 @@ def replay_openrtb(
         report = asyncio.run(replay_files(files, url, exchange, catalog, progress))
     _write_json(json, report)
     out = Console()
-    out.print(show(report), width=out.width if out.is_terminal else max(out.width, WIDTH_OF_FILES))
+    if not out.is_terminal:
+        out = Console(width=WIDTH_OF_FILES)
+    out.print(show(report))
     raise typer.Exit(1 if report.invalid or report.unreachable else 0)
 
 

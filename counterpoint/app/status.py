@@ -39,7 +39,9 @@ async def show_status(settings: Settings) -> bool:
         title = f"Counterpoint · {settings.data.root}, over {LISTEN_S:g} s"
         view = LiveView(watch, {}, read_catalog(settings.catalog_url), title, once=True)
         out = Console(highlight=False)
-        out.print(view, width=None if out.is_terminal else max(out.width, WIDTH_OF_FILES))
+        if not out.is_terminal:
+            out = Console(highlight=False, width=WIDTH_OF_FILES)
+        out.print(view)
     finally:
         watching.cancel()
         await asyncio.gather(watching, return_exceptions=True)
