@@ -62,11 +62,6 @@ class BudgetAgentConfig(Struct, frozen=True, forbid_unknown_fields=True):
     period_s: Annotated[int, Meta(ge=5, le=86_400)] = 60
 
 
-class BiddingAgentConfig(Struct, frozen=True, forbid_unknown_fields=True):
-    # a click counts as "did not convert" only after this long; most conversions should be in by then
-    conversion_maturity_s: Annotated[float, Meta(ge=0, le=30 * 86_400)] = 120.0
-
-
 class RecorderConfig(Struct, frozen=True, forbid_unknown_fields=True):
     sample_rate: Share = 0.01  # of bids that did not win; wins are always kept
     keep_days: Annotated[int, Meta(ge=1)] = 30
@@ -85,7 +80,6 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
     ledger: LedgerConfig = LedgerConfig()
     experiment: ExperimentConfig = ExperimentConfig()
     budget: BudgetAgentConfig = BudgetAgentConfig()
-    bidding: BiddingAgentConfig = BiddingAgentConfig()
     recorder: RecorderConfig = RecorderConfig()
     demo: DemoConfig = DemoConfig()
 
