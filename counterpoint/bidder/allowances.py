@@ -22,10 +22,10 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from msgspec import Struct
 from numpy.typing import NDArray
 
 from counterpoint.base.clock import NS_PER_MS, NS_PER_S
+from counterpoint.bidder.allowance_cells import Allowance, AllowanceBookConfig, Cell, Expired
 from counterpoint.events.money import (
     AllowanceGranted,
     AllowanceRefused,
@@ -35,103 +35,15 @@ from counterpoint.events.money import (
     BidderStarted,
 )
 
+__all__ = ["AllowanceBook", "AllowanceBookConfig", "Expired"]
+
 SLOT_NS = 50 * NS_PER_MS  # reservations end up to this much after their time, never before
 GRANT_MEMORY_NS = 600 * NS_PER_S  # a repeat of a grant is recognised this long after the allowance expired
 HOT_MAX = 2_000  # cells looked at per requests_due for being in use; the others take turns
 COLD_PER_CALL = 256
 
 
-class AllowanceBookConfig(Struct, frozen=True, forbid_unknown_fields=True):
-    reservations_max: int = 200_000  # bids and wins together; past that bids are refused and counted
-    request_horizon_ns: int = 15 * NS_PER_S  # ask for this much of the recent reservation throughput
-    renew_before_ns: int = 8 * NS_PER_S  # money expiring sooner than this no longer counts as held
-    request_first_nanos: int = 50_000_000  # the first ask of a cell: 0.05 units, a few bids
-    request_share_ppm: int = (
-        10_000  # ... or this share of what the cell may still have today, where that is more
-    )
-    request_bids_min: int = 8  # never ask for less than this many of the dearest recent bid
-    request_timeout_ns: int = 10 * NS_PER_S  # unanswered this long: ask again
-    request_interval_ns: int = 500 * NS_PER_MS  # between two asks of one cell
-    backoff_first_ns: int = 1 * NS_PER_S  # after a refusal, doubling
-    backoff_max_ns: int = 60 * NS_PER_S
-    requests_per_call: int = 64
-    returns_per_call: int = 64
-    return_interval_ns: int = 1 * NS_PER_S  # between two returns of one allowance
-
-
-class Expired(Struct, frozen=True):
-    """A bid whose reservation ended without a win notice: presumed lost. ``context`` is what ``reserve`` was given."""
-
-    bid_id: str
-    nanos: int
-    context: object
-
-
-class _Allowance:
-    __slots__ = (
-        "allowance_id",
-        "campaign_id",
-        "cell",
-        "expires_at_ns",
-        "left",
-        "reserved",
-        "returned_at_ns",
-        "returns",
-        "spent",
-        "starts_at_ns",
-    )
-
-    def __init__(self, event: AllowanceGranted) -> None:
-        self.allowance_id = event.allowance_id
-        self.campaign_id = event.campaign_id
-        self.cell: _Cell | None = None  # None: closing, no bid any more
-        self.left = event.usable_nanos  # neither reserved, spent nor returned
-        self.reserved = 0
-        self.spent = 0
-        self.starts_at_ns = event.starts_at_ns
-        self.expires_at_ns = event.expires_at_ns
-        self.returned_at_ns = 0
-        self.returns = 0
-
-
-class _Cell:
-    """One (campaign, arm): its open allowances and what is asked for it."""
-
-    __slots__ = (
-        "arm",
-        "asked_at_ns",
-        "backoff_ns",
-        "blocked_until_ns",
-        "campaign_id",
-        "dearest",
-        "hot",
-        "index",
-        "measured_at_ns",
-        "open",
-        "pending_request",
-        "rate_per_s",
-        "reserved_since",
-        "stopped_day",
-    )
-
-    def __init__(self, campaign_id: str, arm: str, index: int) -> None:
-        self.campaign_id = campaign_id
-        self.arm = arm
-        self.index = index  # flat position in left; -1: the campaign left the catalog
-        self.open: list[_Allowance] = []  # by expiry, the next to expire first
-        self.pending_request = ""
-        self.asked_at_ns = -(10**18)
-        self.blocked_until_ns = 0
-        self.backoff_ns = 0
-        self.reserved_since = 0  # nanos reserved since measured_at_ns
-        self.measured_at_ns = 0
-        self.rate_per_s = 0  # nanos reserved a second, recent
-        self.dearest = 0  # the highest price reserved, decaying
-        self.hot = False
-        self.stopped_day = ""
-
-
-_Reservation = tuple[_Allowance, int, int, object]  # allowance, nanos, until_ns, context
+_Reservation = tuple[Allowance, int, int, object]  # allowance, nanos, until_ns, context
 
 
 class AllowanceBook:
@@ -163,15 +75,15 @@ class AllowanceBook:
         self._wins: dict[str, _Reservation] = {}
         self._wheel: dict[int, list[str]] = {}
         self._wheel_next: int | None = None  # the first slot not yet emptied
-        self._allowances: dict[str, _Allowance] = {}
-        self._closing: dict[str, _Allowance] = {}
+        self._allowances: dict[str, Allowance] = {}
+        self._closing: dict[str, Allowance] = {}
         self._expiries: list[tuple[int, str]] = []  # heap: expires_at_ns, allowance id
         self._seen: set[str] = set()
         self._seen_until: list[tuple[int, str]] = []  # heap: when an allowance id may be forgotten
-        self._hot: deque[_Cell] = deque()
+        self._hot: deque[Cell] = deque()
         self._cold_at = 0
         self._request_no = 0
-        self._cells: list[_Cell] = []
+        self._cells: list[Cell] = []
         self.left: NDArray[np.int64] = np.zeros((0, self._n_arms), dtype=np.int64)
         self._flat = self.left.reshape(-1).data
         self.campaign_ids: tuple[str, ...] = ()
@@ -404,7 +316,7 @@ class AllowanceBook:
             self.grants_ignored += 1
             return False
         self._remember(event.allowance_id, event.expires_at_ns + GRANT_MEMORY_NS, now_ns)
-        held = _Allowance(event)
+        held = Allowance(event)
         assert 0 <= event.usable_nanos <= event.granted_nanos
         self._allowances[held.allowance_id] = held
         cell = self._cell(event.campaign_id, event.arm)
@@ -460,11 +372,11 @@ class AllowanceBook:
         before = {(cell.campaign_id, cell.arm): cell for cell in self._cells}
         left = np.zeros((len(campaign_ids), self._n_arms), dtype=np.int64)
         flat = left.reshape(-1).data
-        cells: list[_Cell] = []
+        cells: list[Cell] = []
         for campaign_id in campaign_ids:
             for arm in self.arms:
                 index = len(cells)
-                cell = before.pop((campaign_id, arm), None) or _Cell(campaign_id, arm, index)
+                cell = before.pop((campaign_id, arm), None) or Cell(campaign_id, arm, index)
                 cell.index = index
                 flat[index] = sum(held.left for held in cell.open)
                 cells.append(cell)
@@ -503,7 +415,7 @@ class AllowanceBook:
 
     # ---- inside
 
-    def _cell(self, campaign_id: str, arm: str) -> _Cell | None:
+    def _cell(self, campaign_id: str, arm: str) -> Cell | None:
         position = self._positions.get(campaign_id)
         number = self._arm_of.get(arm)
         if position is None or number is None:
@@ -515,12 +427,12 @@ class AllowanceBook:
         if self._wheel_next is not None and slot < self._wheel_next:
             self._wheel_next = slot
 
-    def _give_back(self, held: _Allowance, nanos: int) -> None:
+    def _give_back(self, held: Allowance, nanos: int) -> None:
         held.left += nanos
         if held.cell is not None:
             self._flat[held.cell.index] += nanos
 
-    def _close(self, held: _Allowance) -> None:
+    def _close(self, held: Allowance) -> None:
         cell = held.cell
         assert cell is not None
         cell.open.remove(held)
@@ -541,7 +453,7 @@ class AllowanceBook:
         while self._seen_until[0][0] < now_ns:
             self._seen.discard(heapq.heappop(self._seen_until)[1])
 
-    def _measure(self, cell: _Cell, now_ns: int) -> None:
+    def _measure(self, cell: Cell, now_ns: int) -> None:
         """Reservation throughput, smoothed: half of the newest second, half of what was."""
         passed_ns = now_ns - cell.measured_at_ns
         if passed_ns < NS_PER_S:
@@ -553,7 +465,7 @@ class AllowanceBook:
         cell.measured_at_ns = now_ns
 
     def _ask(
-        self, cell: _Cell, now_ns: int, cap_nanos: NDArray[np.int64] | None, events: list[AllowanceRequested]
+        self, cell: Cell, now_ns: int, cap_nanos: NDArray[np.int64] | None, events: list[AllowanceRequested]
     ) -> None:
         config = self.config
         waited_ns = now_ns - cell.asked_at_ns
