@@ -25,8 +25,9 @@ from counterpoint.bidder.heap import freeze_heap
 from counterpoint.bidder.http import HttpConfig, HttpCounters, serve
 from counterpoint.bidder.keys import load_keys
 from counterpoint.bidder.markup_memory import MarkupMemory
+from counterpoint.bidder.reports import subject_of
 from counterpoint.bidder.routes import Routes
-from counterpoint.bidder.service import BidderService, subject_of
+from counterpoint.bidder.service import BidderService
 from counterpoint.bidder.signing import Signer
 from counterpoint.bidder.spool import Spool
 from counterpoint.bidder.tracker import Tracker

@@ -18,7 +18,7 @@ from typing import Any, Final
 import msgspec
 from msgspec import Struct
 
-from counterpoint.base.clock import NS_PER_S, Clock
+from counterpoint.base.clock import Clock
 from counterpoint.base.errors import BusRefused, BusUnavailable, ConfigError
 from counterpoint.base.unreadable import UNREADABLE
 from counterpoint.bidder.allowance_desk import AllowanceDesk
@@ -34,6 +34,7 @@ from counterpoint.bidder.exposition import Exposition
 from counterpoint.bidder.frequency import FrequencyBook, bid_key, line_item_key
 from counterpoint.bidder.heap import collect_young, freeze_heap
 from counterpoint.bidder.holder import Refusal, ViewHolder
+from counterpoint.bidder.reports import Reports
 from counterpoint.bidder.view import View
 from counterpoint.bus.bus import Bus, Delivery
 from counterpoint.bus.outbox import BatchingOutbox
@@ -42,14 +43,12 @@ from counterpoint.coordination.epochs import RESOLUTIONS, SUBJECTS, EpochBook, h
 from counterpoint.coordination.stops import StopWatch
 from counterpoint.events import subjects
 from counterpoint.events.decisions import (
-    AgentBeat,
     CatalogChanged,
     PolicyPublished,
     PolicyRejected,
     Resolution,
 )
-from counterpoint.events.event import Event
-from counterpoint.events.facts import AuctionLost, AuctionWon, BidPlaced, ImpressionSeen, TrafficCounted
+from counterpoint.events.facts import AuctionLost, AuctionWon, ImpressionSeen
 
 log = logging.getLogger(__name__)
 
@@ -123,8 +122,7 @@ class BidderService:
         self._resolutions: deque[Resolution] = deque(maxlen=RESOLUTIONS_WAITING_MAX)
         self._facts_position = 0
         self._reading_tail = True
-        self._beats = 0
-        self._last_counts: dict[str, dict[str, int]] = {}
+        self.reports = Reports(bus, clock, engine, outbox, exposition, self.waiting_for)
         self.holder = ViewHolder(engine.view, self.on_swap, self.on_refused, clock.now_ns)
         arm_budgets = ArmBudgets(engine.view.part.campaigns, engine.view.experiment.shares())
         self.desk = AllowanceDesk(bus, clock, book, arm_budgets, self._presume_lost)
@@ -183,8 +181,8 @@ class BidderService:
             self._publish_resolutions(),
             self._watch_stops(),
             self._watch_catalog(),
-            self._beat(),
-            self._count_traffic(),
+            self.reports.beat(),
+            self.reports.count_traffic(),
             self._tidy(),
             self.outbox.run(),
             self.committer.run(),
@@ -423,60 +421,6 @@ class BidderService:
             if self._resolutions and self._resolutions[0] is resolution:
                 self._resolutions.popleft()
 
-    async def _beat(self) -> None:
-        while True:
-            self._beats += 1
-            now_ns = self.clock.now_ns()
-            counts = self.exposition.counts()
-            waiting = self.waiting_for()
-            beat = AgentBeat(
-                event_id=f"beat-bidder-{self.book.incarnation}-{self._beats}",
-                happened_at_ns=now_ns,
-                recorded_at_ns=now_ns,
-                source=self.engine.source,
-                agent="bidder",
-                incarnation=self.book.incarnation,
-                state="catching_up" if waiting else "running",
-                last_decision=f"view {self.engine.view.digest[:8]}, {self.engine.swaps} swaps",
-                why="; ".join(waiting),
-                metrics={name: float(value) for name, value in counts.items()},
-            )
-            try:
-                await self.bus.publish(subjects.beat("bidder"), [beat])
-            except (BusUnavailable, BusRefused) as error:
-                log.debug("no beat: %s", error)
-            await asyncio.sleep(BEAT_S)
-
-    async def _count_traffic(self) -> None:
-        while True:
-            await asyncio.sleep(TRAFFIC_S)
-            now_ns = self.clock.now_ns()
-            requests = {name: c.requests for name, c in self.engine.counts.items()}
-            bids = {name: c.bids for name, c in self.engine.counts.items()}
-            no_bids = self.exposition.no_bids()
-            latency = self.exposition.status((), now_ns)["latency_us"]
-            self.outbox.offer(
-                TrafficCounted(
-                    event_id=f"traffic-{self.book.incarnation}-{now_ns}",
-                    happened_at_ns=now_ns,
-                    recorded_at_ns=now_ns,
-                    source=self.engine.source,
-                    bidder_id=self.engine.bidder_id,
-                    interval_ns=int(TRAFFIC_S * NS_PER_S),
-                    requests=self._since_last("requests", requests),
-                    bids=self._since_last("bids", bids),
-                    no_bids=self._since_last("no_bids", no_bids),
-                    shed_events=self.outbox.shed,
-                    latency_us=latency,
-                )
-            )
-
-    def _since_last(self, name: str, counts: dict[str, int]) -> dict[str, int]:
-        before, self._last_counts[name] = self._last_counts.get(name, {}), counts
-        return {
-            key: value - before.get(key, 0) for key, value in counts.items() if value > before.get(key, 0)
-        }
-
     async def _tidy(self) -> None:
         loop = asyncio.get_running_loop()
         save_at = loop.time() + SNAPSHOT_S
@@ -506,23 +450,3 @@ class BidderService:
                 continue
             for delivery in deliveries:
                 take(delivery)
-
-
-def subject_of(bidder_id: str) -> Callable[[Event], str]:
-    """Where the bidder's telemetry goes."""
-    bids, outcomes, traffic = (
-        subjects.bids(bidder_id),
-        subjects.outcomes(bidder_id),
-        subjects.traffic(bidder_id),
-    )
-
-    def of(event: Event) -> str:
-        if isinstance(event, BidPlaced):
-            return bids
-        if isinstance(event, TrafficCounted):
-            return traffic
-        if isinstance(event, PolicyRejected):
-            return subjects.policy_rejected(event.agent)
-        return outcomes
-
-    return of
