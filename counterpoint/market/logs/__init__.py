@@ -1,0 +1,1 @@
+"""Replay of real auction logs: reading, auctions, budgets, what an agent may see, policies, and the verdict."""

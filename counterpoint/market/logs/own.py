@@ -1,0 +1,267 @@
+"""Our own bidding code on a log: the win curves, the shading kernel and the paced multiplier that run live.
+
+Nothing is reimplemented: rows go into :class:`WinCurves`, curves and multiplier into a :class:`BiddingPolicy`, prices
+come from its compiled kernel, and :mod:`pacing` moves the multiplier. One line item of one campaign with a goal of
+clicks stands for the file's campaign. The account currency is CNY: one fen per 1,000 is 10,000 micros CPM, and a
+milli-fen is 10,000 nanos. Kernel prices are rounded down to whole fen.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from counterpoint.base.jit import njit
+from counterpoint.base.rng import mix64, mix64_kernel
+from counterpoint.bidding import pacing
+from counterpoint.bidding.pacing import Pace
+from counterpoint.bidding.policy import (
+    LAMBDA_MAX,
+    BiddingPolicy,
+    CompiledBidding,
+    compile_bidding,
+    prepare_bidding,
+    price,
+    validate,
+)
+from counterpoint.bidding.state import BiddingConfig
+from counterpoint.bidding.win_curve import WinCurves
+from counterpoint.catalog.model import Campaign, Goal, LineItem, Media
+from counterpoint.market.logs.auctions import Auction
+from counterpoint.market.logs.feedback import NOT_TOLD, BlockView, Outcome, TrainView
+from counterpoint.market.logs.policies import BLOCK_ROWS, ReplayPolicy, register
+from counterpoint.market.logs.read import FloatArray, IntArray
+
+NANOS_PER_MILLI_FEN = 10_000  # 1 CNY = 100 fen; a price of 1 fen CPM is 10,000 micros CPM
+MULTIPLIER_STEPS = 30  # of bisection, for the multiplier the flight begins with
+PACE_STEPS_BEFORE = 224  # the pacing step has settled on the train part: it begins with its small steps
+REFRESH_ROWS = 1_000
+HOUR_S = 3_600.0
+
+
+@njit
+def price_rows(
+    ctr: FloatArray,
+    segment: IntArray,
+    money: IntArray,
+    values: FloatArray,
+    ceilings: IntArray,
+    tables: FloatArray,
+    segment_values: FloatArray,
+    auction_type: int,
+    key: np.uint64,
+    first_row: int,
+    out_price: IntArray,
+    out_cost: FloatArray,
+) -> None:
+    """One impression per row through the live kernel. Writes prices and, from the kernel's score and win rate, the
+    expected cost: v_eff F(b) less the expected surplus, in either auction."""
+    li = np.zeros(1, dtype=np.int32)
+    out_money = np.zeros((4, 1), dtype=np.int64)
+    out_rates = np.zeros((3, 1), dtype=np.float64)
+    for i in range(len(ctr)):
+        row_key = np.uint64(key ^ mix64_kernel(np.uint64(first_row + i)))
+        price(
+            1,
+            li,
+            ctr[i : i + 1],
+            money,
+            values,
+            ceilings,
+            tables,
+            segment_values,
+            segment[i],
+            auction_type,
+            0,
+            row_key,
+            out_money,
+            out_rates,
+        )
+        out_price[i] = out_money[0, 0]
+        out_cost[i] = out_money[2, 0] * out_rates[0, 0] - out_rates[1, 0] if out_money[0, 0] > 0 else 0.0
+
+
+class Counterpoint(ReplayPolicy):
+    """Learns the win curve from what it is told, on the train part and on while it bids; paces where there is a budget."""
+
+    name = "counterpoint"
+    block_rows = BLOCK_ROWS
+    learns_on = True
+
+    def fit(self, train: TrainView) -> None:
+        self._auction = train.auction
+        self._paced = train.has_budget
+        self._rows_left_from = train.flight_rows
+        self._rows_seen = 0
+        self._key = np.uint64(mix64(train.seed))
+        self._curves = WinCurves(BiddingConfig().curve_half_life_s)
+        self._version = 1
+        self._pace = Pace()
+        self._ceilings = np.array([train.bid_max * NANOS_PER_MILLI_FEN], dtype=np.int64)
+        exchanges = [_exchange(number) for number in sorted({int(n) for n in train.exchange if n > 0})]
+        mean = float(train.value.mean())
+        nanos_per_click = (
+            mean * NANOS_PER_MILLI_FEN / float(train.pctr.mean()) if train.pctr.mean() > 0 else 0.0
+        )
+        self._frame = prepare_bidding(
+            [
+                Campaign(
+                    id="log",
+                    advertiser_id="log",
+                    name="log",
+                    daily_budget_micros=1,  # not read by pricing; the replay holds the money
+                    goal=Goal.CLICKS,
+                    goal_value_micros=round(nanos_per_click / 1_000.0),
+                    bid_ceiling_micros=int(self._ceilings[0]),
+                )
+            ],
+            [LineItem(id="log-li", campaign_id="log")],
+            exchanges,
+        )
+        self._hour = int(train.time[0]) if len(train.time) else 0
+        self._learn(train.time, train.exchange, train.logged)
+        self._compiled = self._compile()
+        if self._paced:
+            self._pace.log_budget = math.log(self._first_multiplier(train))
+            self._pace.steps = PACE_STEPS_BEFORE
+            self._set_multiplier()
+
+    # ---- the policy as published
+
+    def _compile(self) -> CompiledBidding:
+        policy = BiddingPolicy(
+            version=self._version,
+            made_at_ns=0,
+            valid_until_ns=2**62,
+            curves=self._curves.curves,
+            multipliers={"log": self._multiplier()},
+        )
+        if self._version == 1:
+            validate(policy)  # as the bidder would, once: it is the slow part
+        self._version += 1
+        return compile_bidding(policy, self._frame)
+
+    def _multiplier(self) -> float:
+        return self._pace.multiplier(self._lowest()) if self._paced else 1.0
+
+    def _lowest(self) -> float:
+        """With a budget the owner wants as much value as it buys: reach before cost."""
+        return pacing.lowest_multiplier(1, 0)
+
+    def _set_multiplier(self) -> None:
+        """Only 1 / lambda differs from the compiled policy."""
+        values = self._compiled.values.copy()
+        values[:, 2] = 1.0 / self._multiplier()
+        self._compiled = replace(self._compiled, values=values)
+
+    def _first_multiplier(self, train: TrainView) -> float:
+        """Lambda at which the train part's predictions, on the learned curve, would spend its budget."""
+        budget = float(train.budget) * NANOS_PER_MILLI_FEN
+        segments = self._segments(train.exchange)
+        low, high = math.log(self._lowest()), math.log(LAMBDA_MAX)
+        for _ in range(MULTIPLIER_STEPS):
+            self._pace.log_budget = (low + high) / 2.0
+            self._set_multiplier()
+            _, cost = self._price(train.pctr, segments, 0)
+            if float(cost.sum()) > budget:
+                low = self._pace.log_budget
+            else:
+                high = self._pace.log_budget
+        return math.exp(high)
+
+    # ---- bidding
+
+    def _segments(self, exchange: IntArray) -> IntArray:
+        positions = {
+            int(n): self._compiled.segment(_exchange(int(n)) if n > 0 else "", Media.BANNER)
+            for n in np.unique(exchange)
+        }
+        return np.array([positions[int(n)] for n in exchange], dtype=np.int64)
+
+    def _price(self, pctr: FloatArray, segment: IntArray, first_row: int) -> tuple[IntArray, FloatArray]:
+        compiled = self._compiled
+        prices, cost = np.zeros(len(pctr), dtype=np.int64), np.zeros(len(pctr))
+        price_rows(
+            pctr,
+            segment,
+            compiled.money,
+            compiled.values,
+            self._ceilings,
+            compiled.tables,
+            compiled.segment_values,
+            2 if self._auction is Auction.SECOND else 1,
+            self._key,
+            first_row,
+            prices,
+            cost,
+        )
+        return prices, cost
+
+    def bid_block(self, block: BlockView) -> IntArray:
+        prices, _ = self._price(block.pctr, self._segments(block.exchange), block.first_row)
+        return prices // NANOS_PER_MILLI_FEN
+
+    # ---- learning
+
+    def observe(self, block: BlockView, outcome: Outcome) -> None:
+        rows_before = self._rows_seen
+        self._rows_seen += len(block)
+        if not self.learns_on:
+            return
+        if self._learn(block.time, block.exchange, outcome):
+            self._compiled = self._compile()
+        if not self._paced:
+            return
+        target = pacing.target_nanos(
+            block.left_milli_fen * NANOS_PER_MILLI_FEN,
+            rows_before / self._rows_left_from,
+            self._rows_seen / self._rows_left_from,
+        )
+        self._pace.spent = outcome.spent_milli_fen * NANOS_PER_MILLI_FEN
+        self._pace.bids = int(np.count_nonzero(outcome.bid))
+        self._pace.cost_won = float(self._pace.spent)
+        self._pace.value_won = float(block.value[outcome.won].sum()) * NANOS_PER_MILLI_FEN
+        pacing.step(self._pace, target, self._lowest(), supply=True)
+        self._set_multiplier()
+
+    def _learn(self, time: IntArray, exchange: IntArray, outcome: Outcome) -> bool:
+        """True when a curve changed."""
+        curves = self._curves
+        changed = False
+        rows: NDArray[np.int64] = np.flatnonzero(outcome.bid > 0)
+        names = {int(n): f"{_exchange(int(n))}/banner" if n > 0 else "*/banner" for n in np.unique(exchange)}
+        bids, wins = outcome.bid[rows].tolist(), outcome.won[rows].tolist()
+        minima, times = outcome.minimum_to_win[rows].tolist(), time[rows].tolist()
+        for number, (bid, won, minimum, now, place) in enumerate(
+            zip(bids, wins, minima, times, exchange[rows].tolist(), strict=True), 1
+        ):
+            if now > self._hour:
+                curves.decay((now - self._hour) * HOUR_S)
+                self._hour = now
+            told = None if minimum == NOT_TOLD else max(minimum * NANOS_PER_MILLI_FEN, 1)
+            curves.add(names[place], bid * NANOS_PER_MILLI_FEN, won, told)
+            if number % REFRESH_ROWS == 0:
+                changed |= curves.refresh()
+        return curves.refresh() or changed
+
+    def parameters(self) -> dict[str, float]:
+        curve = self._curves.curves.get("*")
+        return {"lambda_now": self._multiplier(), "curve_rows": curve.rows if curve is not None else 0.0}
+
+
+class CounterpointFrozen(Counterpoint):
+    """The same, fitted on the train part and left as it is: neither curve nor multiplier moves while it is judged."""
+
+    name = "counterpoint-frozen"
+    learns_on = False
+
+
+def _exchange(number: int) -> str:
+    return f"ipinyou-{number}"
+
+
+register(Counterpoint.name, Counterpoint)
+register(CounterpointFrozen.name, CounterpointFrozen)
