@@ -53,8 +53,6 @@ from counterpoint.events.facts import AuctionLost, AuctionWon, ImpressionSeen
 log = logging.getLogger(__name__)
 
 STOP_POLL_S: Final = 0.1
-BEAT_S: Final = 0.5
-TRAFFIC_S: Final = 1.0
 COLLECT_S: Final = 1.0
 CATALOG_POLL_S: Final = 2.0
 SNAPSHOT_S: Final = 60.0
