@@ -30,7 +30,7 @@ from counterpoint.bidder.allowances import AllowanceBook
 from counterpoint.bidder.attribution import Attribution
 from counterpoint.bidder.committer import Committer
 from counterpoint.bidder.conversions import ConversionDesk
-from counterpoint.bidder.decide import Candidates, StageClock, decide
+from counterpoint.bidder.decide import Candidates, decide
 from counterpoint.bidder.directory import Directory
 from counterpoint.bidder.engine import Engine
 from counterpoint.bidder.experiment import ARMS
@@ -46,6 +46,7 @@ from counterpoint.bidder.signing import Signer
 from counterpoint.bidder.spool import Spool
 from counterpoint.bidder.tracker import Tracker
 from counterpoint.bidder.view import View, ViewInputs, compile_view
+from counterpoint.bidder.watching import StageClock
 from counterpoint.bidding import policy as bidding_policy
 from counterpoint.bidding.policy import BiddingPolicy, WinCurve
 from counterpoint.bus.bus import Bus

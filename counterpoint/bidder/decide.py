@@ -10,8 +10,7 @@ up, into the bid's currency and from there into ours, so that our price converte
 
 from __future__ import annotations
 
-from time import perf_counter_ns
-from typing import Final, Protocol
+from typing import Final
 
 import numpy as np
 from msgspec import Struct
@@ -21,11 +20,13 @@ from counterpoint.base.money import MICROS_PER_UNIT
 from counterpoint.base.rng import mix64
 from counterpoint.bidder import fits, kernels
 from counterpoint.bidder.ask import Size, ask, fit_of, sizes_of
+from counterpoint.bidder.auction import COUNT_MATCHED, COUNT_PAIRS, ArmArguments
 from counterpoint.bidder.experiment import hash64
 from counterpoint.bidder.frequency import UserState
 from counterpoint.bidder.part import CatalogPart, ExchangePart
-from counterpoint.bidder.scratch import Scratch
+from counterpoint.bidder.scratch import ImpFit, Scratch
 from counterpoint.bidder.view import ArmTables, View
+from counterpoint.bidder.watching import StageClock, Trace
 from counterpoint.bidding.policy import CompiledBidding, price
 from counterpoint.creative.policy import CompiledCreative, choose
 from counterpoint.openrtb.nobid import NoBidReason, screen, screen_imp
@@ -88,37 +89,6 @@ class Candidates(Struct, frozen=True, gc=False, array_like=True):
     limited: tuple[tuple[int, int], ...]
     eligible: int  # line items that matched
     scored: int  # pairs of line item and creative that fitted
-
-
-class Trace(Protocol):
-    """Looks at the arrays between the steps: for ``explain`` and the tests. Never changes them."""
-
-    def eligible(self, n: int, scratch: Scratch) -> None: ...
-
-    def admitted(self, n: int, kept: int, scratch: Scratch) -> None: ...
-
-    def fitting(self, imp: int, m: int, scratch: Scratch) -> None: ...
-
-    def priced(self, imp: int, n: int, floor: int, key: int, media: int, scratch: Scratch) -> None: ...
-
-
-class StageClock:
-    """Nanoseconds by stage, summed: handed in by the benchmark, absent when serving."""
-
-    __slots__ = ("choose", "commit", "decode", "eligible", "encode", "last", "price", "requests")
-
-    def __init__(self) -> None:
-        self.decode = self.eligible = self.choose = self.price = self.commit = self.encode = 0
-        self.requests = 0
-        self.last = 0
-
-    def start(self) -> None:
-        self.last = perf_counter_ns()
-
-    def lap(self, stage: str) -> None:
-        now = perf_counter_ns()
-        setattr(self, stage, getattr(self, stage) + now - self.last)
-        self.last = now
 
 
 # reasons in the order in which a request comes to them: of several imps the furthest is told
@@ -197,30 +167,18 @@ def decide(
     arm = view.experiment.arms[bucket]
     tables, bidding, creative = tables_of(view, arm, now_ns)
 
+    given = arguments_of(view, arm, tables, bidding, creative, scratch)
     ask(part.index, scratch, request, exchange, media_all, sizes_all, now_ns, rng_key)
-    matched = part.index.eligible(scratch.query, scratch.index, view.live)
     if trace is not None:
-        trace.eligible(matched, scratch)
-    if matched == 0:
-        return NoBid(request.id, NoBidReason.NO_ELIGIBLE_LINE_ITEM)
-    admitted = kernels.admit(
-        matched,
-        scratch.index.eligible,
-        part.rules,
-        left,
-        arm,
-        tables.ceilings,
-        records(user.events),
-        user.known_since_ns,
-        now_ns,
-        scratch.verdicts,
-        scratch.counts,
-        scratch.limited,
-    )
+        trace.eligible(part.index.eligible(scratch.query, scratch.index, view.live), scratch)
+    admitted = given.match(left, arm, records(user.events), user.known_since_ns, now_ns)
+    matched = scratch.counts.item(COUNT_MATCHED)
     if trace is not None:
         trace.admitted(matched, admitted, scratch)
     if stages is not None:
         stages.lap("eligible")
+    if matched == 0:
+        return NoBid(request.id, NoBidReason.NO_ELIGIBLE_LINE_ITEM)
     if admitted == 0:
         return NoBid(request.id, _why_none_admitted(scratch))
     allowed = part.index.allowed_creatives(
@@ -246,39 +204,47 @@ def decide(
             continue
         key = rng_key if at == 0 else mix64(rng_key + at)
         fit = fit_of(part.index, scratch, imp, media, sizes, secure_only or imp.secure == 1, key)
-        pairs = fits.pairs(
-            scratch.index.eligible,
-            admitted,
-            part.index.members,
-            part.fit_classes.of_member,
-            fit.classes,
-            allowed,
-            scratch.index.candidates,
-        )
-        if pairs < 0:  # more than there is room for: the index takes turns
-            pairs = part.index.fitting(admitted, fit.fit, scratch.index, allowed)
+        simple = media & (media - 1) == 0 and stages is None
+        pairs = -1
+        kept = 0
+        if simple:
+            kept = given.auction(
+                admitted,
+                fit.classes,
+                allowed,
+                left,
+                arm,
+                bidding.segments.get(place.segment_names[media.bit_length()], 0),
+                auction_type,
+                floor,
+                np.uint64(key),
+            )
+            pairs = scratch.counts.item(COUNT_PAIRS)
+        if pairs < 0:
+            pairs = _pairs(admitted, fit, allowed, part, scratch)
+            if pairs > 0:
+                kept = _choose_and_price(
+                    pairs,
+                    place,
+                    media,
+                    floor,
+                    auction_type,
+                    key,
+                    tables,
+                    bidding,
+                    creative,
+                    part,
+                    left,
+                    arm,
+                    scratch,
+                    stages,
+                )
         if trace is not None:
             trace.fitting(at, pairs, scratch)
         if pairs == 0:
             reason = _further(reason, NoBidReason.NO_FITTING_CREATIVE)
             continue
         scored += pairs
-        kept = _choose_and_price(
-            pairs,
-            place,
-            media,
-            floor,
-            auction_type,
-            key,
-            tables,
-            bidding,
-            creative,
-            part,
-            left,
-            arm,
-            scratch,
-            stages,
-        )
         if trace is not None:
             trace.priced(at, pairs, floor, key, media, scratch)
         if kept == 0:
@@ -305,6 +271,35 @@ def decide(
         matched,
         scored,
     )
+
+
+def arguments_of(
+    view: View,
+    arm: int,
+    tables: ArmTables,
+    bidding: CompiledBidding,
+    creative: CompiledCreative,
+    scratch: Scratch,
+) -> ArmArguments:
+    """What the compiled calls are handed, put together once per View and arm."""
+    found: ArmArguments | None = scratch.arguments.get(arm)
+    if found is None or not found.serves(view, tables, bidding, creative):
+        found = scratch.arguments[arm] = ArmArguments(view, tables, bidding, creative, scratch)
+    return found
+
+
+def _pairs(admitted: int, fit: ImpFit, allowed: NDArray[np.uint64], part: CatalogPart, s: Scratch) -> int:
+    """(line item, creative that fits) into ``s.index.candidates``; where there is no room, the index takes turns."""
+    pairs = fits.pairs(
+        s.index.eligible,
+        admitted,
+        part.index.members,
+        part.fit_classes.of_member,
+        fit.classes,
+        allowed,
+        s.index.candidates,
+    )
+    return pairs if pairs >= 0 else part.index.fitting(admitted, fit.fit, s.index, allowed)
 
 
 def tables_of(view: View, arm: int, now_ns: int) -> tuple[ArmTables, CompiledBidding, CompiledCreative]:

@@ -19,7 +19,7 @@ from counterpoint.base.ids import IdSource
 from counterpoint.base.rng import mix64
 from counterpoint.bidder.allowances import AllowanceBook
 from counterpoint.bidder.commit import Committed, LineItemFailed, Refusals, commit
-from counterpoint.bidder.decide import Candidates, NoBid, StageClock, decide
+from counterpoint.bidder.decide import Candidates, NoBid, decide
 from counterpoint.bidder.experiment import ARMS
 from counterpoint.bidder.frequency import NOBODY, FrequencyBook, UserState, bid_key
 from counterpoint.bidder.markup_memory import MarkupMemory
@@ -30,6 +30,7 @@ from counterpoint.bidder.respond import Markups, UrlBase, make_bid, make_respons
 from counterpoint.bidder.scratch import Scratch
 from counterpoint.bidder.signing import SignedBid, Signer
 from counterpoint.bidder.view import View, compile_view, quarantine
+from counterpoint.bidder.watching import StageClock
 from counterpoint.bus.bus import Outbox
 from counterpoint.catalog.model import NoBidForm
 from counterpoint.openrtb.identity import IdKind, ids_usable, take_identity
@@ -137,6 +138,7 @@ class Engine:
             self.book.remap(view.part.campaign_ids)
             for name in view.part.exchanges:
                 self.counts.setdefault(name, ExchangeCounts())
+        self._scratch.arguments.clear()  # they hold on to the last View
         self._view = view
         self.swaps += 1
 

@@ -21,6 +21,7 @@ NO_MONEY: Final = 1  # no allowance left for its campaign in this arm
 CAPPED: Final = 2
 UNKNOWN: Final = 3  # capped, the person can't be counted, and its rule says no
 VERDICTS: Final = 4
+COUNTS: Final = 8  # length of ``counts``: the verdicts, and what auction.py counts behind them
 
 # columns of ``top_ints`` and ``top_floats``: one row a candidate, best first
 T_LINE_ITEM: Final = 0

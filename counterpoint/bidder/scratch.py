@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from counterpoint.bidder.kernels import TOP_FLOATS, TOP_INTS, VERDICTS
+from counterpoint.bidder.kernels import COUNTS, TOP_FLOATS, TOP_INTS
 from counterpoint.bidder.part import CatalogPart
 from counterpoint.catalog.index import MAX_ELIGIBLE, Fit, Query
 from counterpoint.catalog.index import Scratch as IndexScratch
@@ -32,6 +32,7 @@ class Scratch:
     """Belongs to one CatalogPart and one thread; what it remembers only saves work."""
 
     __slots__ = (
+        "arguments",
         "at",
         "chosen_cr",
         "chosen_ctr",
@@ -58,10 +59,11 @@ class Scratch:
         self.part = part
         self.query: Query = part.index.new_query()
         self.index: IndexScratch = part.index.new_scratch()
+        self.arguments: dict[int, Any] = {}  # by arm: auction.ArmArguments, of the View they were made for
         self.fits: dict[FitKey, ImpFit] = {}
         self.verdicts: NDArray[np.int8] = np.zeros(MAX_ELIGIBLE, np.int8)
         self.limited: NDArray[np.int64] = np.zeros(MAX_ELIGIBLE + 2, np.int64)
-        self.counts: NDArray[np.int64] = np.zeros(VERDICTS, np.int64)
+        self.counts: NDArray[np.int64] = np.zeros(COUNTS, np.int64)
         self.chosen_li: NDArray[np.int32] = np.zeros(MAX_ELIGIBLE, np.int32)
         self.chosen_cr: NDArray[np.int32] = np.zeros(MAX_ELIGIBLE, np.int32)
         self.chosen_ctr: NDArray[np.float64] = np.zeros(MAX_ELIGIBLE, np.float64)

@@ -27,6 +27,7 @@ from counterpoint.bidder.experiment import Experiment
 from counterpoint.bidder.frequency import NOBODY, FrequencyBook, UserState, line_item_key
 from counterpoint.bidder.scratch import Scratch
 from counterpoint.bidder.view import View, compile_view, read_policy
+from counterpoint.bidder.watching import StageClock
 from counterpoint.catalog.model import FrequencyCap, Goal, UnknownUser
 from counterpoint.openrtb.nobid import NoBidReason
 from counterpoint.openrtb.objects import floor_micros
@@ -146,6 +147,20 @@ def test_what_was_noted_of_the_money_is_enough_to_decide_again(seed: int, ask: i
     if isinstance(made, Candidates):
         again = run(view, random_request(ask), left=left_of(view, made.arm, made.limited))
         assert msgspec.msgpack.encode(made) == msgspec.msgpack.encode(again)
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(0, 15), st.integers(0, 10**6), st.integers(0, 2**64 - 1))
+def test_step_by_step_it_comes_out_the_same(seed: int, ask: int, key: int) -> None:
+    """The joined kernels against one call a step (as the benchmark times them). Fails on a stale compiler cache."""
+    view = view_of_seed(seed)
+    body = body_of(random_request(ask))
+    left = np.random.default_rng(ask).integers(0, 9_000_000, (len(view.part.campaigns), 6), dtype=np.int64)
+    joined = decide(decode_request(body), "x1", view, NOBODY, left, NOW_NS, key)
+    stages = StageClock()
+    stages.start()
+    stepped = decide(decode_request(body), "x1", view, NOBODY, left, NOW_NS, key, stages=stages)
+    assert msgspec.msgpack.encode(joined) == msgspec.msgpack.encode(stepped)
 
 
 def test_a_decision_changes_nothing_it_was_given() -> None:
