@@ -18,6 +18,7 @@ from counterpoint.base.errors import InvalidRequest
 from counterpoint.base.ids import IdSource
 from counterpoint.base.rng import mix64
 from counterpoint.bidder.allowances import AllowanceBook
+from counterpoint.bidder.answers import AnswerFormats
 from counterpoint.bidder.commit import Committed, LineItemFailed, Refusals, commit
 from counterpoint.bidder.decide import Candidates, NoBid, decide
 from counterpoint.bidder.experiment import ARMS
@@ -122,6 +123,7 @@ class Engine:
         self._view = view
         self._scratch = Scratch(view.part)
         self._markups = Markups(view.part)
+        self._formats = AnswerFormats(view.part, self.urls)
         if book.campaign_ids != view.part.campaign_ids:
             book.remap(view.part.campaign_ids)
 
@@ -134,6 +136,7 @@ class Engine:
         if view.part is not self._view.part:
             self._scratch = Scratch(view.part)
             self._markups = Markups(view.part)
+            self._formats = AnswerFormats(view.part, self.urls)
             self.frequency.horizon_ns = max(self.frequency.horizon_ns, view.part.horizon_ns)
             self.book.remap(view.part.campaign_ids)
             for name in view.part.exchanges:
@@ -254,6 +257,7 @@ class Engine:
         profile = place.profile
         test = request.test == 1
         bids: list[Bid] = []
+        whole = b""
         try:
             archived = b""
             if self.outbox is not None and not test:
@@ -282,11 +286,16 @@ class Engine:
                     test,
                 )
                 tokens = self.signer.sign(signed)
-                bids.append(
-                    make_bid(
-                        part, place, self.urls, signed, tokens, form, creative, bid.imp, bid.price_micros
+                if len(committed) == 1:
+                    whole = self._formats.of(form, creative, bid.imp, place, signed, made).render(
+                        request.id, bid.imp.id, bid.price_micros, bid.bid_id, tokens
                     )
-                )
+                else:
+                    bids.append(
+                        make_bid(
+                            part, place, self.urls, signed, tokens, form, creative, bid.imp, bid.price_micros
+                        )
+                    )
                 if profile.markup_on_win:
                     made_bid = bids[-1]
                     self.markups_on_win.keep(bid.bid_id, made_bid.adm, now_ns, bid.until_ns)
@@ -295,7 +304,7 @@ class Engine:
                     self.outbox.offer(
                         make_placed(signed, bid, made, request, view, place, self.source, archived)
                     )
-            return make_response(made, place, bids)
+            return whole or make_response(made, place, bids)
         except AssertionError as error:
             for bid in committed:
                 self.book.released(bid.bid_id)

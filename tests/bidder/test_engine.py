@@ -10,13 +10,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from counterpoint.base.clock import NS_PER_MS, NS_PER_S
+from counterpoint.base.ids import IdSource
+from counterpoint.bidder.answers import AnswerFormat, AnswerFormats
 from counterpoint.bidder.commit import LineItemFailed
 from counterpoint.bidder.decide import Candidates, decide, left_of
 from counterpoint.bidder.engine import QUARANTINE_AFTER, SAMPLES_MAX, deadline_after_ns
 from counterpoint.bidder.experiment import ARMS, Experiment
 from counterpoint.bidder.outgoing import unpack_input
-from counterpoint.bidder.respond import Form, Markups
-from counterpoint.bidder.signing import NoticeKind, SignedBid
+from counterpoint.bidder.part import ExchangePart
+from counterpoint.bidder.respond import Form, Markups, make_bid, make_response
+from counterpoint.bidder.signing import NoticeKind, NoticeTokens, SignedBid
 from counterpoint.bidder.view import compile_view, read_policy
 from counterpoint.catalog.model import Catalog, FrequencyCap
 from counterpoint.events.facts import BidPlaced
@@ -112,6 +115,45 @@ def test_a_price_in_another_currency_is_rounded_down_and_booked_in_ours() -> Non
     signed = signed_of(bidder, bid)
     assert (signed.currency, signed.rate_micros) == ("EUR", 1_100_000)
     assert round(bid["price"] * 1e6) == signed.bid_nanos * 1_000_000 // 1_100_000
+
+
+class Structs(AnswerFormats):
+    """Answers made the long way."""
+
+    def of(
+        self, form: Form, creative_at: int, imp: Imp, place: ExchangePart, signed: SignedBid, made: Candidates
+    ) -> AnswerFormat:
+        part, urls = self._part, self._urls
+
+        class Long(AnswerFormat):
+            def render(
+                self, request_id: str, imp_id: str, price_micros: int, bid_id: str, tokens: NoticeTokens
+            ) -> bytes:
+                bid = make_bid(part, place, urls, signed, tokens, form, creative_at, imp, price_micros)
+                return make_response(made, place, [bid])
+
+        return Long(form, "")
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    st.integers(0, 12), st.integers(0, 10**6), st.text(min_size=1, max_size=8), st.sampled_from(["x1", "x2"])
+)
+def test_answers_with_gaps_are_the_answers_of_the_structs(
+    seed: int, ask: int, name: str, exchange: str
+) -> None:
+    """Whatever ids look like, for every medium, byte for byte, and again from the memo."""
+    view = view_of(random_catalog(seed))
+    short, long = Bidder(view), Bidder(view)
+    for bidder in (short, long):
+        bidder.engine.ids = IdSource("same")
+    long.engine._formats = Structs(view.part, long.engine.urls)
+    request = random_request(ask)
+    request |= {"id": name, "imp": [request["imp"][0] | {"id": name[::-1]}]}
+    body = body_of(request)
+    for _ in range(2):
+        one, other = (bidder.engine.answer(exchange, body, NOW_NS) for bidder in (short, long))
+        assert one == other
 
 
 # ---- no-bids
