@@ -124,6 +124,15 @@ class _Check:
             if it.budget_max_micros is not None and it.budget_max_micros < it.daily_budget_micros:
                 self.wrong("campaign", at, "budget_max", "is below daily_budget; raise it")
 
+    def idle(self) -> None:
+        """Campaigns whose money nothing can spend."""
+        used = {placed.it.campaign_id for placed in self.parts.line_items}
+        for placed in self.parts.campaigns:
+            if placed.it.id not in used and not placed.it.paused:
+                self.warn(
+                    "campaign", placed.at, "", "has no line item, so it never bids; add one or pause it"
+                )
+
     def pools(self) -> None:
         members: dict[str, list[Placed[Campaign]]] = {}
         for placed in self.parts.campaigns:
@@ -357,6 +366,7 @@ def check(parts: Parts, raw: Mapping[str, Any], problems: list[Problem], warning
     each = _Check(parts, raw, problems, warnings)
     each.references(raw)
     each.campaigns()
+    each.idle()
     each.pools()
     each.exchanges()
     each.line_items()

@@ -59,6 +59,7 @@ daily_budget = 50
 pool = "pool"
 goal = "value"
 target_roas = "4.5"
+paused = true
 
 [[line_item]]
 id = "banner"
@@ -364,6 +365,7 @@ def warned(folder: Path, sound: str, doubtful: str) -> list[str]:
         ('domains = ["example.com"]', 'domains = ["example.com"]\n  domains_blocked = ["example.com"]', "the block wins"),
         ('conversion_token = "t"\n', "", "conversions are refused"),
         ('pool = "pool"\ngoal', "goal", "no money can move"),
+        ("paused = true\n", "", "never bids; add one or pause it"),
     ],
 )  # fmt: skip
 def test_what_is_usable_but_doubtful_is_a_warning(
