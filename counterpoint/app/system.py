@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import shutil
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -39,6 +40,9 @@ STOP_ORDER = (
 READY_POLL_S = 0.1
 PORT_WAIT_S = 3.0  # for the parts of a system that was killed a moment ago
 START_TRIES_MAX = 4
+STREAMS_LOOK_S = 2.0
+ROOM_BYTES = 16 * 1024 * 1024  # with less, starting it again would change nothing
+STREAMS_OFF_LOOKS = 3  # a server that has just started reads its disk first
 
 
 class Runtime(Struct, frozen=True):
@@ -109,6 +113,9 @@ class System:
             self._keep(part)
             await asyncio.to_thread(self._wait_for_nats)
             await self.server.ensure_streams()
+            self._keeping.append(
+                asyncio.create_task(self._watch_streams(self.server, part), name="watch-streams")
+            )
         else:
             await ensure_streams(bus_url(self.settings), bus_credential(self.settings, ADMIN), StreamLimits())
         for name in START_ORDER:
@@ -141,6 +148,20 @@ class System:
     def _wait_for_nats(self) -> None:
         assert self.server is not None
         self.server.wait_ready()
+
+    async def _watch_streams(self, server: NatsServer, part: Part) -> None:
+        """A disk that was full once makes the server switch its streams off, or write to one no more, also when there is
+        room again: then it is ended, and the supervisor starts it."""
+        looks = 0
+        while True:
+            await asyncio.sleep(STREAMS_LOOK_S)
+            fails = server.could_not_store() or await server.keeps_streams() is False
+            looks = looks + 1 if fails else 0
+            if looks < STREAMS_OFF_LOOKS or shutil.disk_usage(server.directory).free < ROOM_BYTES:
+                continue
+            looks = 0
+            if part.process is not None and part.process.returncode is None:
+                part.process.terminate()
 
     async def wait_ready(self, wait_s: float = 120.0) -> None:
         """Until the bidder can bid. Raises :class:`SystemFailed` with what it is waiting for."""

@@ -6,7 +6,9 @@ run, and not know what the streams ask for.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import os
 import socket
 import subprocess
 import sys
@@ -16,6 +18,8 @@ from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
 import msgspec
+import nats.errors
+from nats.aio.client import Client
 
 from counterpoint.base.errors import BusUnavailable, ConfigError
 from counterpoint.base.files import read_bytes, write_atomically
@@ -33,6 +37,7 @@ PAYLOAD_BYTES_MAX = 8 * 1024 * 1024
 HOST = "127.0.0.1"
 STOP_WAIT_S = 10.0
 LOG_BYTES_MAX = 8 * 1024 * 1024
+LOG_LOOK_BYTES = 64 * 1024
 
 
 def server_binary() -> Path:
@@ -81,6 +86,7 @@ class NatsServer:
         self._port = port
         self._fsync_always = fsync_always
         self._process: subprocess.Popen[bytes] | None = None
+        self._log_seen = 0
 
     @property
     def port(self) -> int:
@@ -169,6 +175,45 @@ class NatsServer:
 
     async def ensure_streams(self, wait_s: float = 10.0) -> None:
         await ensure_streams(self.url, self.credential(ADMIN), self.limits, wait_s=wait_s)
+
+    def could_not_store(self) -> bool:
+        """Whether its log says so since the last look. A stream whose write failed once is never written to again by
+        this process, also where there is room by now."""
+        with contextlib.suppress(OSError), (self.directory / "server.log").open("rb") as log:
+            size = log.seek(0, os.SEEK_END)
+            log.seek(max(size - LOG_LOOK_BYTES, self._log_seen if self._log_seen <= size else 0))
+            self._log_seen = size
+            said = log.read(LOG_LOOK_BYTES)
+            return b"failed to store a msg" in said or b"JetStream out of space" in said
+        return False
+
+    async def keeps_streams(self, wait_s: float = 2.0) -> bool | None:
+        """False: the server answers, but its streams are switched off, as a full disk makes it do until it is started
+        again. None: it does not answer."""
+        credential = self.credential(ADMIN)
+        client = Client()
+
+        async def quiet(_: Exception) -> None:
+            pass  # what goes wrong is raised, or is silence
+
+        try:
+            async with asyncio.timeout(wait_s):
+                await client.connect(
+                    self.url,
+                    user=credential.user,
+                    password=credential.password,
+                    error_cb=quiet,
+                    allow_reconnect=False,
+                )
+                await client.request("$JS.API.INFO", timeout=wait_s)
+        except nats.errors.NoRespondersError:
+            return False
+        except (TimeoutError, OSError, nats.errors.Error):
+            return None
+        finally:
+            if not client.is_closed:
+                await client.close()
+        return True
 
     async def start(self, wait_s: float = 10.0) -> None:
         """Spawn, wait, make the streams. Blocks the loop for the few milliseconds until the port answers."""
