@@ -17,6 +17,7 @@ from rich.text import Text
 
 from counterpoint.app.config import Settings, load_settings
 from counterpoint.base.errors import ConfigError, CounterpointError
+from counterpoint.market.logs.terms import Auction, Feedback
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -24,7 +25,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="A self-hosted, multi-agent ad delivery platform. Start with: counterpoint up --demo",
 )
-replay_app = typer.Typer(no_args_is_help=True, help="Post recorded requests to a bidder.")
+replay_app = typer.Typer(
+    no_args_is_help=True, help="Replay what was recorded: requests to a bidder, auction logs."
+)
+convert_app = typer.Typer(no_args_is_help=True, help="Make OpenRTB requests of other logs.")
 catalog_app = typer.Typer(no_args_is_help=True, help="Check and load catalogs.")
 keys_app = typer.Typer(no_args_is_help=True, help="The HMAC keys of notice and tracking URLs.")
 bench_app = typer.Typer(no_args_is_help=True, help="Benchmarks; figures and commands: docs/benchmarks.md.")
@@ -33,6 +37,7 @@ part_app = typer.Typer(
 )
 for name, sub in (
     ("replay", replay_app),
+    ("convert", convert_app),
     ("catalog", catalog_app),
     ("keys", keys_app),
     ("bench", bench_app),
@@ -41,6 +46,7 @@ for name, sub in (
     app.add_typer(sub, name=name)
 
 WIDTH_OF_FILES = 120  # of tables where there is no terminal to say how wide
+WIDTH_OF_LOGS = 190
 # what people and files say is shown as it is: brackets are no markup, paths are not wrapped
 console = Console(stderr=True, markup=False, highlight=False, soft_wrap=True)
 
@@ -211,6 +217,67 @@ def replay_openrtb(
         out = Console(width=WIDTH_OF_FILES)
     out.print(show(report))
     raise typer.Exit(1 if report.invalid or report.unreachable else 0)
+
+
+@replay_app.command("auctions")
+def replay_auctions(
+    files: Annotated[
+        list[Path], typer.Argument(help="Auction logs, CSV or gzipped CSV: docs/replay.md has the columns.")
+    ],
+    auction: Annotated[
+        Auction, typer.Option(help="first: counterfactual, rivals unchanged.")
+    ] = Auction.SECOND,
+    budget_fraction: Annotated[
+        str, typer.Option(help="Of what winning every judged auction costs; or none.")
+    ] = "1/16",
+    feedback: Annotated[Feedback, typer.Option(help="What a policy is told of an auction.")] = Feedback.FULL,
+    policy: Annotated[
+        list[str] | None, typer.Option(help="By name, as often as wanted. Left out: constant and linear.")
+    ] = None,
+    train_fraction: Annotated[str, typer.Option(help="Of each file, the earlier part: tunes.")] = "1/2",
+    pctr_cap: Annotated[
+        float, typer.Option(help="Quantile of train pctr above which it is cut; 1: none.")
+    ] = 0.99,
+    bid_max: Annotated[int, typer.Option(help="Largest bid, fen per 1,000.")] = 300,
+    seed: int = 1,
+    resamples: Annotated[int, typer.Option(help="Of the block bootstrap.")] = 2_000,
+    json: JsonOption = None,
+) -> None:
+    """Replay auction logs under one or several bidding policies, with budget, feedback as lived, and paired intervals."""
+    from counterpoint.app.log_replay import replay_logs, show
+    from counterpoint.market.logs.run import ReplaySettings
+
+    settings = ReplaySettings(
+        auction=auction,
+        feedback=feedback,
+        policies=tuple(policy or ("constant", "linear")),
+        budget_fraction=budget_fraction,
+        train_fraction=train_fraction,
+        pctr_cap_quantile=pctr_cap,
+        bid_max=bid_max,
+        resamples=resamples,
+        seed=seed,
+    )
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console) as progress:
+        report = replay_logs(files, settings, progress)
+    _write_json(json, report)
+    out = Console(markup=False, highlight=False)
+    out.print(show(report), width=out.width if out.is_terminal else max(out.width, WIDTH_OF_LOGS))
+
+
+@convert_app.command("ipinyou-raw")
+def convert_ipinyou(
+    file: Annotated[Path, typer.Argument(help="Raw iPinYou log lines, CSV or gzipped CSV with a header.")],
+    out: Annotated[Path | None, typer.Option(help="Left out: FILE.jsonl in this folder.")] = None,
+) -> None:
+    """Make real OpenRTB 2.6 requests of raw log lines: JSON lines that 'replay openrtb' posts to a bidder."""
+    from counterpoint.app.log_replay import convert_ipinyou_raw, show_converted
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console) as progress:
+        report, target = convert_ipinyou_raw(file, out, progress)
+    Console(markup=False, highlight=False).print(show_converted(report, target))
 
 
 # ---- catalog

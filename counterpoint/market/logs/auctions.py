@@ -7,7 +7,6 @@ A bid is cut to the money that is left, in milli-fen: what cannot be paid is not
 
 from __future__ import annotations
 
-from enum import StrEnum
 from fractions import Fraction
 
 import numpy as np
@@ -18,15 +17,6 @@ from counterpoint.base.jit import njit
 from counterpoint.market.logs.read import FloatArray, IntArray
 
 NO_BUDGET = 2**62  # milli-fen: more than any log can cost
-
-
-class Auction(StrEnum):
-    FIRST = "first"  # counterfactual: the winner pays its bid, rivals assumed unchanged
-    SECOND = "second"  # as logged: the winner pays the market price
-
-    @property
-    def second(self) -> bool:
-        return self is Auction.SECOND
 
 
 def parse_fraction(text: str) -> Fraction | None:

@@ -7,22 +7,16 @@ prices of the future.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
 
 import numpy as np
 from numpy.typing import NDArray
 
 from counterpoint.base.rng import mix64
-from counterpoint.market.logs.auctions import NO_BUDGET, Auction, settle
+from counterpoint.market.logs.auctions import NO_BUDGET, settle
 from counterpoint.market.logs.read import AuctionLog, FloatArray, IntArray
+from counterpoint.market.logs.terms import Auction, Feedback
 
 NOT_TOLD = -1
-
-
-class Feedback(StrEnum):
-    FULL = "full"  # the minimum bid to win, on win and on loss, of every auction it bid in
-    WIN = "win"  # that minimum only where it won
-    BINARY = "binary"  # won or lost
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +54,7 @@ class TrainView:
     pctr: FloatArray
     value: FloatArray
     time: IntArray
+    time_is_hours: bool  # else the number of an episode: no clock
     exchange: IntArray
     logged: Outcome  # of bids drawn log-uniformly over 1..bid_max, told as the regime tells
     market_price: IntArray | None  # only for policies that declare ``tuned_on_prices``
@@ -156,6 +151,7 @@ def train_view(
     flight_budget: int,
     seed: int,
     with_prices: bool,
+    time_is_hours: bool,
 ) -> TrainView:
     """The train part as the regime tells it of exploring bids: without them, a log won throughout teaches nothing of
     losing. They cost no budget."""
@@ -170,6 +166,7 @@ def train_view(
         pctr=train.capped.copy(),
         value=train.value.copy(),
         time=train.time.copy(),
+        time_is_hours=time_is_hours,
         exchange=train.exchange.copy(),
         logged=Outcome(bid, won, told(feedback, bid, won, train.market_price), NO_BUDGET - left, left),
         market_price=train.market_price.copy() if with_prices else None,

@@ -30,10 +30,10 @@ from counterpoint.bidding.policy import (
 from counterpoint.bidding.state import BiddingConfig
 from counterpoint.bidding.win_curve import WinCurves
 from counterpoint.catalog.model import Campaign, Goal, LineItem, Media
-from counterpoint.market.logs.auctions import Auction
 from counterpoint.market.logs.feedback import NOT_TOLD, BlockView, Outcome, TrainView
 from counterpoint.market.logs.policies import BLOCK_ROWS, ReplayPolicy, register
 from counterpoint.market.logs.read import FloatArray, IntArray
+from counterpoint.market.logs.terms import Auction
 
 NANOS_PER_MILLI_FEN = 10_000  # 1 CNY = 100 fen; a price of 1 fen CPM is 10,000 micros CPM
 MULTIPLIER_STEPS = 30  # of bisection, for the multiplier the flight begins with
@@ -121,6 +121,7 @@ class Counterpoint(ReplayPolicy):
             [LineItem(id="log-li", campaign_id="log")],
             exchanges,
         )
+        self._has_clock = train.time_is_hours
         self._hour = int(train.time[0]) if len(train.time) else 0
         self._learn(train.time, train.exchange, train.logged)
         self._compiled = self._compile()
@@ -238,7 +239,7 @@ class Counterpoint(ReplayPolicy):
         for number, (bid, won, minimum, now, place) in enumerate(
             zip(bids, wins, minima, times, exchange[rows].tolist(), strict=True), 1
         ):
-            if now > self._hour:
+            if now > self._hour and self._has_clock:
                 curves.decay((now - self._hour) * HOUR_S)
                 self._hour = now
             told = None if minimum == NOT_TOLD else max(minimum * NANOS_PER_MILLI_FEN, 1)

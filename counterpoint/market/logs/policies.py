@@ -15,9 +15,10 @@ import numpy as np
 
 from counterpoint.base.errors import ConfigError
 from counterpoint.base.rng import mix64
-from counterpoint.market.logs.auctions import Auction, scan_multipliers, settle
+from counterpoint.market.logs.auctions import scan_multipliers, settle
 from counterpoint.market.logs.feedback import BlockView, Outcome, Part, TrainView
 from counterpoint.market.logs.read import FloatArray, IntArray
+from counterpoint.market.logs.terms import Auction
 
 BLOCK_ROWS = 100  # a policy that learns is told outcomes this many auctions at a time
 MULTIPLIER_MIN, MULTIPLIER_MAX, MULTIPLIERS = 0.003, 30.0, 400

@@ -14,12 +14,11 @@ from counterpoint.base.errors import ConfigError
 from counterpoint.market.logs import own  # noqa: F401 - registers our own policies by name
 from counterpoint.market.logs.auctions import (
     NO_BUDGET,
-    Auction,
     budget_milli_fen,
     cost_of_everything,
     settle,
 )
-from counterpoint.market.logs.feedback import Feedback, Outcome, Part, split, told, train_view
+from counterpoint.market.logs.feedback import Outcome, Part, split, told, train_view
 from counterpoint.market.logs.judge import (
     Comparison,
     PolicyResult,
@@ -32,8 +31,9 @@ from counterpoint.market.logs.judge import (
     summarise,
 )
 from counterpoint.market.logs.policies import ReplayPolicy, make_policy
-from counterpoint.market.logs.read import EPISODES, AuctionLog, FloatArray
+from counterpoint.market.logs.read import EPISODES, TIMED, AuctionLog, FloatArray
 from counterpoint.market.logs.table import LogError
+from counterpoint.market.logs.terms import Auction, Feedback
 
 ROWS_MIN = 20  # of each part: below that nothing can be tuned or judged
 
@@ -203,6 +203,7 @@ def _one_file(
                 budget,
                 settings.seed,
                 policy.tuned_on_prices,
+                log.kind == TIMED,
             )
         )
         parameters = policy.parameters()
