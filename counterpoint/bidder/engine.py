@@ -286,7 +286,7 @@ class Engine:
                     test,
                 )
                 tokens = self.signer.sign(signed)
-                if len(committed) == 1:
+                if len(committed) == 1 and not profile.markup_on_win:
                     whole = self._formats.of(form, creative, bid.imp, place, signed, made).render(
                         request.id, bid.imp.id, bid.price_micros, bid.bid_id, tokens
                     )

@@ -46,23 +46,31 @@ class Form(Struct, frozen=True, kw_only=True):
     skip_after_s: int | None = None
 
 
+_UNMADE: Final = Form(mtype=0)
+
+
 class Markups:
     """Compiled markup of one catalog's creatives, made when first needed and remembered."""
 
-    __slots__ = ("_compiled", "_forms", "_part")
+    __slots__ = ("_banners", "_compiled", "_forms", "_part")
 
     def __init__(self, part: CatalogPart) -> None:
         self._part = part
         self._compiled: dict[int, BannerMarkup | VastMarkup | NativeMarkup | None] = {}
+        self._banners: list[Form | None] = [_UNMADE] * len(part.creatives)
         self._forms: dict[tuple[object, ...], Form | None] = {}
 
     def form(self, at: int, imp: Imp, secure: bool) -> Form | None:
         """How creative ``at`` answers the imp; None: it can't (the declared catalog and its markup disagree)."""
+        form = self._banners[at]  # a banner answers all imps alike
+        if form is not _UNMADE:
+            return form
         media = self._part.creatives[at].media
         key: tuple[object, ...]
         if media is Media.BANNER:
-            key = (at,)
-        elif media is Media.NATIVE:
+            form = self._banners[at] = self._make(at, imp, secure)
+            return form
+        if media is Media.NATIVE:
             native = imp.native
             key = (at, secure, native.request_text, native.ver) if native is not None else (at, None)
         else:
