@@ -25,7 +25,7 @@ from counterpoint.base.clock import NS_PER_S, SystemClock
 from counterpoint.base.ids import digest
 from counterpoint.bench import workload
 from counterpoint.bench.bare import questions, say
-from counterpoint.bench.process import rss_mb
+from counterpoint.bench.process import move, rss_mb
 from counterpoint.bidder.allowances import AllowanceBook
 from counterpoint.bidder.attribution import Attribution
 from counterpoint.bidder.committer import Committer
@@ -127,7 +127,7 @@ class BenchBidder:
                 self.nats = NatsServer(self.folder / "nats", self.folder / "secrets", bidder_ids=(BIDDER_ID,))
                 await self.nats.start()
                 if self.config.helpers_core is not None and self.nats.pid is not None:
-                    os.sched_setaffinity(self.nats.pid, {self.config.helpers_core})
+                    move(self.nats.pid, self.config.helpers_core)
                 credential = self.nats.credential("bidder")
                 bus = await NatsBus(self.nats.url, credential.user, credential.password, "bench").open()
             subject = subjects.bids(BIDDER_ID)

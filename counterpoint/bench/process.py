@@ -44,6 +44,13 @@ def rss_mb(pid: int) -> float:
     return 0.0
 
 
+def move(pid: int, core: int) -> None:
+    """Pin every thread of a process to a core; threads it starts later follow."""
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        with contextlib.suppress(OSError):  # ended meanwhile
+            os.sched_setaffinity(int(task.name), {core})
+
+
 class Part:
     """``python -m module`` on a core. Takes a JSON line on stdin, answers each with one on stdout."""
 
