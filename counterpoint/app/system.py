@@ -91,9 +91,8 @@ class System:
         """Whoever holds a port that a part needs would make it start again for ever: say so before anything starts.
         The parts of a system that was killed let go within moments, so this waits a little."""
         config = self.settings.config.bidder
-        needed = [
-            (config.host, config.port, "the bidder", "stop what listens there, or set another [bidder] port")
-        ]
+        cure = f"stop what listens there, or set another [bidder] port in {self.config_path}"
+        needed = [(config.host, config.port, "the bidder", cure)]
         if self.server is not None:
             cure = f"stop what listens there, or remove {self.server.directory / 'port'}: a free one is chosen then"
             needed.append((NATS_HOST, self.server.port, "the bus", cure))

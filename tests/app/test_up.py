@@ -271,7 +271,7 @@ async def test_a_taken_port_is_named_with_its_cure(tmp_path: Path) -> None:
     assert code == 2
     assert said.strip().splitlines()[-1] == (
         f"error: the bidder cannot listen on 127.0.0.1:{port} (Address already in use): "
-        "stop what listens there, or set another [bidder] port"
+        f"stop what listens there, or set another [bidder] port in {tmp_path / 'counterpoint.toml'}"
     )
     assert _processes_of(tmp_path) == []
 
