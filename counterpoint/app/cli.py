@@ -46,7 +46,6 @@ for name, sub in (
     app.add_typer(sub, name=name)
 
 WIDTH_OF_FILES = 120  # of tables where there is no terminal to say how wide
-WIDTH_OF_LOGS = 190
 # what people and files say is shown as it is: brackets are no markup, paths are not wrapped
 console = Console(stderr=True, markup=False, highlight=False, soft_wrap=True)
 
@@ -262,8 +261,7 @@ def replay_auctions(
     with Progress(*columns, console=console) as progress:
         report = replay_logs(files, settings, progress)
     _write_json(json, report)
-    out = Console(markup=False, highlight=False)
-    out.print(show(report), width=out.width if out.is_terminal else max(out.width, WIDTH_OF_LOGS))
+    Console(markup=False, highlight=False).print(show(report))
 
 
 @convert_app.command("ipinyou-raw")

@@ -20,6 +20,7 @@ from counterpoint.market.logs.judge import Comparison, Interval, PolicyResult
 from counterpoint.market.logs.policies import make_policy
 from counterpoint.market.logs.read import read_logs
 from counterpoint.market.logs.run import FileResult, ReplayReport, ReplaySettings, replay
+from counterpoint.market.logs.terms import Auction
 
 MILLI = 1_000.0
 
@@ -57,90 +58,95 @@ def replay_logs(
 
 
 def show(report: ReplayReport) -> Group:
+    """Tables that fit a terminal of 80 columns; the JSON has every number in full."""
     settings = report.settings
     how = f"{settings.auction.value} price"
-    if settings.auction == "first":
+    if settings.auction is Auction.FIRST:
         how += " (COUNTERFACTUAL)"
     how += f", feedback {settings.feedback.value}, seed {settings.seed}"
     parts: list[Table | str] = []
     for file in report.files:
-        parts += [_file_table(file, how), ""]
-    comparisons = [(file.file, c) for file in report.files for c in file.comparisons]
-    comparisons += [("all files", c) for c in report.pooled]
-    if comparisons:
-        parts += [_comparison_table(comparisons, how, settings.resamples), ""]
+        budget = (
+            "no budget"
+            if file.budget_milli_fen is None
+            else f"budget {_fen(file.budget_milli_fen)} of {_fen(file.cost_of_everything_milli_fen)} fen"
+        )
+        parts.append(
+            f"{file.file}: {file.judged_rows:,} auctions judged, {file.train_rows:,} before them to tune on"
+        )
+        parts += [f"{how}; {budget}", "", _won(file), "", _cost(file), ""]
+    listed = [(file.file, file.comparisons) for file in report.files]
+    listed.append((f"all {len(report.files)} files", report.pooled))
+    for name, comparisons in listed:
+        if comparisons:
+            parts += [_compared(name, comparisons, how, settings.resamples), ""]
     parts.append(f"unit: {report.unit}; shown in fen")
     parts += [f"- {note}" for note in report.notes]
     return Group(*parts)
 
 
-def _file_table(file: FileResult, how: str) -> Table:
-    budget = (
-        "no budget"
-        if file.budget_milli_fen is None
-        else f"budget {file.budget_milli_fen / MILLI:,.1f} fen of {file.cost_of_everything_milli_fen / MILLI:,.1f}"
-    )
-    title = f"{file.file}: {file.judged_rows:,} auctions judged after {file.train_rows:,} to tune on; {how}; {budget}"
-    table = Table(title=title, title_justify="left", box=None)
+def _fen(milli_fen: float) -> str:
+    return f"{milli_fen / MILLI:,.1f}"
+
+
+def _columns(table: Table, names: Sequence[str]) -> Table:
     table.add_column("policy", no_wrap=True)
-    for name in (
-        "auctions",
-        "wins",
-        "win rate",
-        "clicks",
-        "sum pctr",
-        "value fen",
-        "spend fen",
-        "overspend",
-        "eCPC fen",
-        "surplus fen",
-        "of perfect",
-        "money gone at",
-    ):
-        table.add_column(name, justify="right")
-    for result in file.policies:
-        table.add_row(*_cells(result))
+    for name in names:
+        table.add_column(name, justify="right", no_wrap=True)
     return table
 
 
-def _cells(result: PolicyResult) -> list[str]:
-    return [
-        result.policy
-        + ("*" if result.tuned_on_prices else "")
-        + (" (LOOKS AHEAD)" if result.looks_ahead else ""),
-        f"{result.auctions:,}",
-        f"{result.wins:,}",
-        f"{result.win_rate:.2%}",
-        str(result.clicks),
-        f"{result.sum_pctr:.2f}",
-        f"{result.value / MILLI:,.1f}",
-        f"{result.spend_milli_fen / MILLI:,.1f}",
-        str(result.overspend_milli_fen),
-        "-" if result.ecpc_milli_fen is None else f"{result.ecpc_milli_fen / MILLI:,.2f}",
-        f"{result.surplus / MILLI:,.1f}",
-        "-" if result.surplus_share is None else f"{result.surplus_share:.2%}",
-        "-" if result.stopped_at_row is None else f"{result.stopped_at_row:,}",
-    ]
+def _won(file: FileResult) -> Table:
+    names = ("bids", "wins", "win rate", "clicks", "sum pctr", "value")
+    table = _columns(Table(box=None), names)
+    for r in file.policies:
+        table.add_row(
+            _marked(r),
+            f"{r.bids:,}",
+            f"{r.wins:,}",
+            f"{r.win_rate:.2%}",
+            str(r.clicks),
+            f"{r.sum_pctr:.2f}",
+            _fen(r.value),
+        )
+    return table
 
 
-def _comparison_table(comparisons: Sequence[tuple[str, Comparison]], how: str, resamples: int) -> Table:
+def _cost(file: FileResult) -> Table:
+    table = _columns(
+        Table(box=None), ("spend", "overspend", "eCPC", "surplus", "of perfect", "money gone at")
+    )
+    for r in file.policies:
+        table.add_row(
+            _marked(r),
+            _fen(r.spend_milli_fen),
+            _fen(r.overspend_milli_fen),
+            "-" if r.ecpc_milli_fen is None else _fen(r.ecpc_milli_fen),
+            _fen(r.surplus),
+            "-" if r.surplus_share is None else f"{r.surplus_share:.2%}",
+            "-" if r.stopped_at_row is None else f"{r.stopped_at_row:,}",
+        )
+    return table
+
+
+def _marked(result: PolicyResult) -> str:
+    return result.policy + ("*" if result.tuned_on_prices else "") + (" +" if result.looks_ahead else "")
+
+
+def _compared(name: str, comparisons: Sequence[Comparison], how: str, resamples: int) -> Table:
     table = Table(
-        title=f"paired comparison, 95 % block bootstrap ({resamples:,} resamples); {how}",
+        title=f"{name}: paired, 95 % by block bootstrap ({resamples:,} draws); {how}",
         title_justify="left",
         box=None,
     )
-    for name in ("file", "policy", "against"):
-        table.add_column(name, no_wrap=True)
-    for name in ("value", "sum pctr", "clicks", "surplus, points of perfect"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for file, c in comparisons:
-        table.add_row(
-            file,
-            c.policy,
-            c.against,
-            *(_interval(i) for i in (c.value_gain, c.sum_pctr_gain, c.clicks_gain)),
-            _interval(c.surplus_share_gain, ""),
-        )
+    for column in ("policy", "against", "of"):
+        table.add_column(column, no_wrap=True)
+    table.add_column("gain", justify="right", no_wrap=True)
+    for c in comparisons:
+        table.add_row(c.policy, c.against, "value", _interval(c.value_gain))
+        table.add_row("", "", "sum pctr", _interval(c.sum_pctr_gain))
+        table.add_row("", "", "clicks", _interval(c.clicks_gain))
+        table.add_row("", "", "of perfect", _interval(c.surplus_share_gain, " points"))
     return table
 
 
@@ -188,9 +194,7 @@ def convert_ipinyou_raw(
 
 
 def show_converted(report: ConvertReport, target: Path) -> Group:
-    table = Table(
-        title=f"{report.file}: {report.requests:,} requests in {target}", title_justify="left", box=None
-    )
+    table = Table(title=f"{report.requests:,} requests", title_justify="left", box=None)
     table.add_column("banner size")
     table.add_column("requests", justify="right")
     for size, count in sorted(report.sizes.items(), key=lambda item: (-item[1], item[0])):
@@ -200,4 +204,4 @@ def show_converted(report: ConvertReport, target: Path) -> Group:
         "bidfloor in CNY per 1,000 (the log's fen / 100); each line is a record: the request in 'body', what became of the "
         "auction in 'outcome', never in the request",
     ]
-    return Group(table, "", *notes)
+    return Group(f"{report.file} -> {target}", table, "", *notes)

@@ -100,11 +100,13 @@ def notes_for(settings: ReplaySettings) -> list[str]:
             f"budget: {settings.budget_fraction} of the sum of judged market prices (what winning every auction costs at "
             "its least winning bid, the same in both auction types); the agent knows it and how many auctions it is for"
         )
-    if settings.feedback is not Feedback.FULL:
+    made = [make_policy(name) for name in settings.policies]
+    if any(policy.tuned_on_prices for policy in made):
         notes.append(
-            f"feedback {settings.feedback.value}: binds policies that learn; baselines marked * were tuned on train prices, "
-            "an advantage"
+            "* was tuned on all prices of the train part, whatever the feedback: an advantage over what learns from feedback"
         )
+    if any(policy.looks_ahead for policy in made):
+        notes.append("+ looks ahead: tuned on the judged part itself, a benchmark that no bidder could run")
     return notes
 
 
