@@ -176,8 +176,12 @@ def url(*, https_only: bool = False) -> Reader:
             raise Bad(
                 f'is {shown(value)}; write a full {schemes[0]} address, such as "https://shop.example.com/"'
             )
-        if len(value) > 2_000 or any(c.isspace() or c in '<>"' or ord(c) < 32 for c in value):
-            raise Bad("has blanks, quotes or more than 2,000 characters; percent-encode or shorten it")
+        # only what a Location header may hold: a click on any other would end in an error
+        if len(value) > 2_000 or any(not "!" <= c <= "~" or c in '<>"' for c in value):
+            raise Bad(
+                "has blanks, quotes, other than ASCII or more than 2,000 characters; percent-encode (the host: "
+                "as xn--) or shorten it"
+            )
         return str(value)
 
     return read

@@ -11,6 +11,9 @@ import pytest
 from counterpoint.base.errors import InvalidRequest
 from counterpoint.bidder.attribution import Attribution, Order
 from counterpoint.bidder.conversions import ConversionAnswer
+from counterpoint.bidder.message import header
+from counterpoint.catalog.fields import Bad
+from counterpoint.catalog.fields import url as read_url
 from counterpoint.openrtb.request import TOLERANT_BYTES_MAX, decode_request
 from counterpoint.openrtb.tolerant import IMPS_MAX
 from tests.bidder.test_http import running as serving
@@ -82,3 +85,24 @@ def test_what_only_the_tolerant_reader_takes_is_bounded() -> None:
     assert len(many) <= TOLERANT_BYTES_MAX
     request = decode_request(many)
     assert (len(request.imp), request.imps_unsound) == (1, 2 * IMPS_MAX)
+
+
+# ---- clicks
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://ex\u00e4mple.de/",
+        "https://x.de/\u00fc",
+        "https://x.de/\u202e",
+        "https://x.de/\x7f",
+        "https://x.de/\r\nA: b",
+    ],
+)
+def test_a_click_target_that_no_location_header_holds_is_refused_in_the_catalog(url: str) -> None:
+    with pytest.raises(ValueError, match="no header may hold"):
+        header(b"Location", url.encode())
+    with pytest.raises(Bad, match="percent-encode"):
+        read_url()(url)
+    assert read_url()("https://xn--exmple-cua.de/%C3%BC?a='1'&{click_id}") is not None
