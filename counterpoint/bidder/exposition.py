@@ -168,6 +168,10 @@ class Exposition(Collector):
             "envelope_faults", "Bodies that could not be opened.", "fault", self.routes.envelope_faults
         )
         yield _plain("unknown_exchange", "Bid requests for no known exchange.", self.routes.unknown_exchange)
+        yield _plain("not_found", "Requests for no page of ours.", self.routes.not_found)
+        yield _plain(
+            "method_not_allowed", "Methods that a page does not take.", self.routes.method_not_allowed
+        )
         yield _plain("failed_assertions", "Requests ended by an assertion.", engine.failed_assertions)
         yield _plain("crashed_bids", "Requests ended by an unexpected error.", self.routes.crashed_bids)
         yield _plain("view_swaps", "Views put into use.", engine.swaps)
