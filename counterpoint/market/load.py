@@ -169,6 +169,8 @@ def problems(scenario: Scenario) -> Iterator[str]:
         if jump.day >= s.days:
             yield f"jump[{n}].day: after the scenario's {s.days} days; raise days or lower it"
     parts_of: tuple[tuple[str, tuple[Jump | Shock | Outage, ...]], ...] = (("jump", s.jump), *spans_of)
+    for name in sorted(set(s.adversary.venues) - venues):
+        yield f"adversary.venues: no [[venue]] has the id {name!r}; name one of {sorted(venues)}"
     for kind, parts in parts_of:
         for n, part in enumerate(parts):
             for name in set(part.venues) - venues:

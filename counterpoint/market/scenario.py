@@ -62,7 +62,6 @@ class Venue(Part, frozen=True, kw_only=True):
     id: Name
     auction_type: Annotated[int, Meta(ge=1, le=2)] = 1
     minimum_bid_to_win: bool = False  # tells the least bid that would have won, after win and loss
-    currency: Annotated[str, Meta(pattern="^[A-Z]{3}$")] = "USD"
 
 
 class Lognormal(Part, frozen=True, kw_only=True):
@@ -98,7 +97,6 @@ class Supply(Part, frozen=True, kw_only=True):
     media: Media
     share: Positive  # of all auctions, relative to the others
     prices: Prices
-    adaptive: Share = 0.0  # how strongly rivals here answer our win rate; see Adversary
 
 
 class Place(Part, frozen=True, kw_only=True):
@@ -152,7 +150,7 @@ class Campaign(Part, frozen=True, kw_only=True):
     advertiser: Name
     goal: Goal
     goal_value_micros: Annotated[int, Meta(gt=0)]  # as catalog.model.Campaign
-    daily_budget: Positive  # of the scenario's default length; a resized one scales it
+    daily_budget: Positive  # times budget_factor
     media: Annotated[tuple[Media, ...], Meta(min_length=1)]
     countries: tuple[str, ...] = ()
     bid_ceiling_cpm: Positive = 20.0
@@ -266,13 +264,14 @@ class Outage(Part, frozen=True, kw_only=True):
 
 
 class Adversary(Part, frozen=True, kw_only=True):
-    """Rivals and sellers that answer us, a window at a time. Which supply paths: ``Supply.adaptive``."""
+    """Rivals and sellers that answer us, a window of auctions at a time."""
 
     window: Annotated[int, Meta(ge=100, le=1_000_000)] = 1_000  # auctions
     rival_gain: NotNegative = 0.0  # log price per unit of our win rate above ``reference``
     reference: Share = 0.15
     floor_follows: Share = 0.0  # floors rise to this share of our mean bid of the window before
     memory: Share = 0.5  # weight of the past in what they know of us
+    venues: tuple[Name, ...] = ()  # where they do; empty: everywhere
 
 
 class Churn(Part, frozen=True, kw_only=True):
@@ -287,6 +286,7 @@ class Scenario(Part, frozen=True, kw_only=True):
     title: Annotated[str, Meta(min_length=10)]
     auctions: Annotated[int, Meta(ge=100, le=AUCTIONS_MAX)] = 100_000
     days: Annotated[int, Meta(ge=1, le=365)] = 14
+    budget_factor: Positive = 1.0  # on every daily budget
     users: Users
     traffic: Traffic
     venue: Annotated[tuple[Venue, ...], Meta(min_length=1)]
@@ -319,8 +319,5 @@ class Scenario(Part, frozen=True, kw_only=True):
 
 def resized(scenario: Scenario, auctions: int) -> Scenario:
     """The same market with more or less traffic over the same days; budgets follow. Digest and verdicts differ."""
-    factor = auctions / scenario.auctions
-    campaigns = tuple(
-        msgspec.structs.replace(c, daily_budget=c.daily_budget * factor) for c in scenario.campaign
-    )
-    return msgspec.structs.replace(scenario, auctions=auctions, campaign=campaigns)
+    factor = scenario.budget_factor * auctions / scenario.auctions
+    return msgspec.structs.replace(scenario, auctions=auctions, budget_factor=factor)

@@ -289,7 +289,7 @@ class World:
 
     def _pressed_prices(self, index: Rows, supply: NDArray[np.int16], pressure: Pressure) -> Floats:
         a = self.scenario.adversary
-        adaptive = np.array([p.adaptive for p in self.scenario.supply])
+        adaptive = self._adaptive
         out = np.ones(index.shape[0])
         windows = index // pressure.window
         for window in np.unique(windows).tolist():
@@ -300,7 +300,7 @@ class World:
         return out
 
     def _pressed_floors(self, index: Rows, supply: NDArray[np.int16], pressure: Pressure) -> Rows:
-        adaptive = np.array([p.adaptive for p in self.scenario.supply])
+        adaptive = self._adaptive
         out = np.zeros(index.shape[0], dtype=np.int64)
         windows = index // pressure.window
         for window in np.unique(windows).tolist():
@@ -319,6 +319,8 @@ class World:
         self._venue = np.array([venues.index(p.venue) for p in s.supply], dtype=np.int16)
         self._media = np.array([MEDIA.index(p.media) for p in s.supply], dtype=np.int8)
         self._auction_type = np.array([s.venue[v].auction_type for v in self._venue], dtype=np.int8)
+        adapts = s.adversary.venues
+        self._adaptive = np.array([float(not adapts or p.venue in adapts) for p in s.supply])
         self._unit = np.array([p.prices.unit_cpm for p in s.supply])
         self._rho = np.array([p.prices.explained for p in s.supply])
         self._floors: list[tuple[Floats, Floats]] = []
