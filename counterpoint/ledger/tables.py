@@ -240,6 +240,15 @@ def open_engine(engine_url: str) -> Engine:
             reads = connection.get_execution_options().get("reads")
             connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
 
+    else:
+
+        @event.listens_for(engine, "begin")
+        def _begun_elsewhere(connection: Connection) -> None:
+            # each statement of the default level sees what was committed meanwhile: an audit of a ledger at work
+            # would find money missing that is not
+            if connection.get_execution_options().get("reads"):
+                connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+
     with engine.begin() as connection:
         if engine.dialect.name == "postgresql":
             connection.execute(text(f"SELECT pg_advisory_xact_lock({_SCHEMA_LOCK})"))
