@@ -51,8 +51,8 @@ class Truth(Columns, frozen=True, kw_only=True):
     rival_micros: Rows  # highest rival bid
     threshold_micros: Rows  # the least bid that wins: max(rival, floor); we win at ties
     quality: Floats  # of the page, standard normal within its supply path
-    price_known: Floats  # the part of the price that quality and the person explain, standard normal
-    price_factor: Floats  # of the hour, drift, jumps, shocks and of rivals that answer us
+    price_known: Floats  # what quality, person and hour tell of the price: mean 0, variance 1
+    price_factor: Floats  # of weekends, drift, jumps, shocks and of rivals that answer us
 
 
 class Responses(Columns, frozen=True, kw_only=True):

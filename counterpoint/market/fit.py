@@ -239,3 +239,13 @@ def read(path: Path) -> Iterator[dict[str, str]]:
         ) from error
     except (EOFError, zlib.error, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: is cut off or no gzip ({error}); fetch it again") from error
+
+
+def peak_weight(data: Path, explained: float) -> float:
+    """``traffic.peak_price``: correlation of the hour's traffic with the price's normal score, over what is explained."""
+    rows = [(int(r["hour"]), float(r["market_price"])) for r in read(data / TIMED) if r["exchange"]]
+    hours, prices = np.array([h for h, _ in rows]), np.array([p for _, p in rows])
+    volume = np.bincount(hours)[hours].astype(np.float64)
+    ranks = np.argsort(np.argsort(prices, kind="stable"), kind="stable")
+    scores = (ranks - ranks.mean()) / ranks.std()  # Spearman: near enough to normal scores
+    return float(np.mean((volume - volume.mean()) / volume.std() * scores) / explained)

@@ -182,10 +182,3 @@ def problems(scenario: Scenario) -> Iterator[str]:
 def _twice(kind: str, ids: list[str]) -> Iterator[str]:
     for name in sorted({i for i in ids if ids.count(i) > 1}):
         yield f"{kind}: {name!r} is given twice; rename one"
-
-
-def frozen() -> dict[str, dict[str, str]]:
-    """Recorded digests by name: ``scenario`` of the parameters, ``world`` of what seed 0 makes of them."""
-    text = files("counterpoint.market").joinpath("scenarios", "frozen.toml").read_text("utf-8")
-    found: dict[str, dict[str, str]] = tomllib.loads(text)
-    return found

@@ -125,7 +125,9 @@ class Traffic(Part, frozen=True, kw_only=True):
     weekend_volume: Positive = 1.0  # Saturday and Sunday, on top of the shape
     weekend_price: Positive = 1.0
     growth_per_day: Annotated[float, Meta(ge=-0.5, le=0.5)] = 0.0  # of the volume, compounded
-    peak_price: Weight = 0.0  # log price per standard deviation of the hour's traffic
+    peak_price: Annotated[float, Meta(ge=-0.9, le=0.9)] = (
+        0.0  # share of what is known of prices that is the hour
+    )
     source: str = ""
 
 

@@ -31,9 +31,12 @@ class Timeline:
         self.volume: NDArray[np.float64] = volume / volume.sum()  # share of all auctions
         self._cumulated = np.concatenate([[0.0], np.cumsum(self.volume)])
         self._cumulated[-1] = 1.0
-        sd = float(np.std(shape)) or 1.0
-        log_price = s.traffic.peak_price * (shape[hour % 168] - 1.0) / sd
-        log_price = log_price + np.where(weekend, np.log(s.traffic.weekend_price), 0.0)
+        busy = volume / volume.mean()
+        mean = float(np.average(busy, weights=volume))
+        sd = float(np.sqrt(np.average((busy - mean) ** 2, weights=volume)))
+        # how busy the hour is: mean 0 and variance 1 over auctions
+        self.busy: NDArray[np.float64] = (busy - mean) / sd if sd > 1e-9 else np.zeros(self.hours)
+        log_price = np.where(weekend, np.log(s.traffic.weekend_price), 0.0)
         log_price = log_price + s.drift.price_trend * middle_day
         self.log_price: NDArray[np.float64] = np.tile(log_price, (len(s.supply), 1))  # [segment, hour]
         self.conversion: NDArray[np.float64] = np.ones(self.hours)  # factor

@@ -98,7 +98,10 @@ class World:
         draws = normals(self.seed, Stream.PRICE, auctions.index)
         quality = self._quality(auctions, draws[1])
         known = QUALITY_IN_PRICE * quality + VALUE_IN_PRICE * self.people.value[auctions.user]
-        factor = np.exp(self.timeline.log_price[auctions.supply, self.timeline.hour_of(auctions.t_ns)])
+        hour = self.timeline.hour_of(auctions.t_ns)
+        peak = self.scenario.traffic.peak_price
+        known = np.sqrt(1.0 - peak * peak) * known + peak * self.timeline.busy[hour]
+        factor = np.exp(self.timeline.log_price[auctions.supply, hour])
         if pressure is not None and self.scenario.adversary.rival_gain > 0.0:
             factor = factor * self._pressed_prices(auctions.index, auctions.supply, pressure)
         rival = np.empty(len(auctions))
@@ -341,18 +344,25 @@ class World:
                     for phone, of in ((False, sites), (True, every))
                 }
             )
-            weights = np.array([s.place[k].share for k in every])
-            qualities = np.array([s.place[k].quality for k in every])
-            mean = np.average(qualities, weights=weights)
-            sd = float(np.sqrt(np.average((qualities - mean) ** 2, weights=weights)))
-            if sd > 0.0:
-                self._place_quality[n, every] = (qualities - mean) / sd
-                self._place_weight[n] = PLACE_QUALITY
+            self._standardise(n, ((1.0 - s.users.phone_share, sites), (s.users.phone_share, every)))
         self._sizes = {
             False: _cumulated([z.share for z in s.size]),
             True: _cumulated([z.share if z.phone_share is None else z.phone_share for z in s.size]),
         }
         self._size_weight = np.array([*(z.click_weight for z in s.size), 0.0])  # the last: no size
+
+    def _standardise(self, supply: int, places: tuple[tuple[float, list[int]], ...]) -> None:
+        """Page quality of the places of one supply path to mean 0 and variance 1 over its auctions."""
+        quality = np.array([p.quality for p in self.scenario.place])
+        weights = np.zeros(quality.shape)
+        for share, of in places:
+            shares = np.array([self.scenario.place[k].share for k in of])
+            weights[of] += share * shares / shares.sum()
+        mean = float(np.average(quality, weights=weights))
+        sd = float(np.sqrt(np.average((quality - mean) ** 2, weights=weights)))
+        if sd > 0.0:
+            self._place_quality[supply] = (quality - mean) / sd
+            self._place_weight[supply] = PLACE_QUALITY
 
     def _demand_tables(self) -> None:
         s = self.scenario
