@@ -23,6 +23,7 @@ from counterpoint.base.errors import BusRefused, BusUnavailable
 log = logging.getLogger(__name__)
 
 BACKOFF_S = (0.05, 0.1, 0.2, 0.5, 1.0)  # then every second, for ever
+CLOSE_RETRY_S = 0.2
 CONNECT_S = 2.0
 PING_EVERY_S = 5  # a server that hangs is noticed after two of them
 HINTS_MAX = 1_024  # hints not yet looked at; one is enough to go and read, so more are dropped
@@ -115,6 +116,10 @@ class Link:
                 await asyncio.sleep(BACKOFF_S[min(failures, len(BACKOFF_S) - 1)])
                 failures += 1
                 continue
+            if self._closed:  # the client's connect took our cancellation for a broken connection
+                with contextlib.suppress(OSError, nats.errors.Error):
+                    await client.close()
+                return
             failures = 0
             self._client = client
             self.connects += 1
@@ -244,10 +249,10 @@ class Link:
 
     async def close(self) -> None:
         self._closed = True
-        if self._keeper is not None:
-            self._keeper.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._keeper
+        keeper = self._keeper
+        while keeper is not None and not keeper.done():  # again: nats-py may swallow one while it connects
+            keeper.cancel()
+            await asyncio.wait([keeper], timeout=CLOSE_RETRY_S)
         client = self._client
         self._drop("the bus was closed")
         if client is not None:
