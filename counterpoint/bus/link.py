@@ -78,7 +78,7 @@ class Link:
         self._ears: dict[asyncio.Event, _Ear] = {}
         self._keeper: asyncio.Task[None] | None = None
         self._refused = ""  # what the server said about our credential
-        self._closed = False
+        self._closed = asyncio.Event()
         self.connects = 0  # positions are checked again after each
 
     @property
@@ -101,7 +101,7 @@ class Link:
 
     async def _keep(self) -> None:
         failures = 0
-        while not self._closed:
+        while not self._closed.is_set():
             client = Client()
             try:
                 async with asyncio.timeout(CONNECT_S):
@@ -116,7 +116,7 @@ class Link:
                 await asyncio.sleep(BACKOFF_S[min(failures, len(BACKOFF_S) - 1)])
                 failures += 1
                 continue
-            if self._closed:  # the client's connect took our cancellation for a broken connection
+            if self._closed.is_set():  # the client's connect took our cancellation for a broken connection
                 with contextlib.suppress(OSError, nats.errors.Error):
                     await client.close()
                 return
@@ -248,7 +248,7 @@ class Link:
                 await subscription.unsubscribe()
 
     async def close(self) -> None:
-        self._closed = True
+        self._closed.set()
         keeper = self._keeper
         while keeper is not None and not keeper.done():  # again: nats-py may swallow one while it connects
             keeper.cancel()
