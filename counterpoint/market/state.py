@@ -5,6 +5,8 @@ The runner of an arm keeps these, one set per arm; the world's draws never depen
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -21,7 +23,10 @@ class Exposures:
         self._tau_ns = scenario.click.fatigue_days * DAY_NS
 
     def of(
-        self, users: NDArray[np.int64], campaigns: NDArray[np.int64], t_ns: NDArray[np.int64]
+        self,
+        users: NDArray[np.integer[Any]],
+        campaigns: NDArray[np.integer[Any]],
+        t_ns: NDArray[np.int64],
     ) -> NDArray[np.float64]:
         """Before the auction at ``t_ns``; parallel arrays."""
         age = np.maximum(t_ns - self._at_ns[users, campaigns], 0)
@@ -34,7 +39,10 @@ class Exposures:
         self._at_ns[user, campaign] = t_ns
 
     def show_all(
-        self, users: NDArray[np.int64], campaigns: NDArray[np.int64], t_ns: NDArray[np.int64]
+        self,
+        users: NDArray[np.integer[Any]],
+        campaigns: NDArray[np.integer[Any]],
+        t_ns: NDArray[np.int64],
     ) -> None:
         for user, campaign, at in zip(users.tolist(), campaigns.tolist(), t_ns.tolist(), strict=True):
             self.show(user, campaign, at)
@@ -54,7 +62,7 @@ class Stock:
         fade: float = 0.5 ** (max(t_ns - self._at_ns, 0) / self._half_life_ns)
         return self._stock * fade
 
-    def add(self, campaigns: NDArray[np.int64], supply: NDArray[np.int64], t_ns: int) -> None:
+    def add(self, campaigns: NDArray[np.integer[Any]], supply: NDArray[np.integer[Any]], t_ns: int) -> None:
         """Impressions won up to ``t_ns``; one campaign and supply path each."""
         self._stock = self.at(t_ns)
         self._at_ns = max(t_ns, self._at_ns)
@@ -81,8 +89,8 @@ class Pressure:
     def record(
         self,
         index: NDArray[np.int64],
-        supply: NDArray[np.int64],
-        bid_micros: NDArray[np.int64],
+        supply: NDArray[np.integer[Any]],
+        bid_micros: NDArray[np.integer[Any]],
         won: NDArray[np.bool_],
     ) -> None:
         """Bids of 0: we did not bid."""
