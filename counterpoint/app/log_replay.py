@@ -120,7 +120,7 @@ def _cost(file: FileResult) -> Table:
         table.add_row(
             _marked(r),
             _fen(r.spend_milli_fen),
-            _fen(r.overspend_milli_fen),
+            f"{r.overspend_milli_fen / MILLI:g}",  # exact: a budget is not overspent by a rounding
             "-" if r.ecpc_milli_fen is None else _fen(r.ecpc_milli_fen),
             _fen(r.surplus),
             "-" if r.surplus_share is None else f"{r.surplus_share:.2%}",

@@ -269,7 +269,7 @@ class LinearPid(Linear):
     name = "linear-pid"
     block_rows = 250
     PHI_MAX = 2.0
-    GAINS = tuple((p, i, d) for p in (0.0, 0.05, 0.15, 0.4) for i in (0.005, 0.02, 0.06) for d in (0.0, 0.05))
+    GAINS = tuple((p, i, d) for p in (0.0, 0.05, 0.15, 0.4) for i in (0.02, 0.06, 0.15) for d in (0.0, 0.05))
 
     def fit(self, train: TrainView) -> None:
         super().fit(train)
