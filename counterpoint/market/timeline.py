@@ -31,10 +31,10 @@ class Timeline:
         self.volume: NDArray[np.float64] = volume / volume.sum()  # share of all auctions
         self._cumulated = np.concatenate([[0.0], np.cumsum(self.volume)])
         self._cumulated[-1] = 1.0
-        busy = volume / volume.mean()
+        busy = shape[hour % 168]
         mean = float(np.average(busy, weights=volume))
         sd = float(np.sqrt(np.average((busy - mean) ** 2, weights=volume)))
-        # how busy the hour is: mean 0 and variance 1 over auctions
+        # how busy the hour usually is: mean 0 and variance 1 over auctions
         self.busy: NDArray[np.float64] = (busy - mean) / sd if sd > 1e-9 else np.zeros(self.hours)
         log_price = np.where(weekend, np.log(s.traffic.weekend_price), 0.0)
         log_price = log_price + s.drift.price_trend * middle_day
