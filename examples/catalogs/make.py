@@ -290,7 +290,7 @@ def _of(creatives: list[Row], brand: str, media: str) -> list[str]:
 
 
 def demo() -> str:
-    """A small agency: four advertisers, eight campaigns with small budgets, three exchanges."""
+    """A small agency: four advertisers, eight campaigns, three exchanges."""
     creatives = [row for brand in DEMO_BRANDS for row in _demo_creatives(brand)]
     pools = [{"id": f"{brand.id}-pool", "advertiser": brand.id} for brand in DEMO_BRANDS]
 
@@ -304,25 +304,28 @@ def demo() -> str:
         }
         return row | {"budget_min": low, "budget_max": high} | more
 
+    # At 250 requests a second these budgets last the day: paced, some third of all requests ends in a win.
     campaigns = [
-        campaign("stride-clicks", "stride", "Stride, visits", "60.00", "20.00", "100.00",
-                 goal="clicks", target_cpc="0.25", bid_ceiling_cpm="12.00"),
-        campaign("stride-radio", "stride", "Stride, on the radio", "40.00", "10.00", "80.00",
+        campaign("stride-clicks", "stride", "Stride, visits", "1200.00", "400.00", "2000.00",
+                 goal="clicks", target_cpc="0.20", bid_ceiling_cpm="12.00"),
+        campaign("stride-radio", "stride", "Stride, on the radio", "800.00", "200.00", "1600.00",
                  goal="reach", target_cpm="9.00", bid_ceiling_cpm="14.00"),
-        # Wants far more reach than its ceiling buys, and its cost target bites soon: the agents will disagree.
-        campaign("volta-launch", "volta", "Volta, launch week", "100.00", "40.00", "120.00",
-                 goal="conversions", target_cpa="2.00", bid_ceiling_cpm="4.00", reach_weight=0.6, cost_weight=0.4),
-        campaign("volta-film", "volta", "Volta, the film", "50.00", "10.00", "90.00",
+        # Its owner hopes for five times the clicks that people give, and for more reach than that price buys. Until that is
+        # learned, line item by line item, its clicks are too dear: the bidding agent wishes a lower bid ceiling. And it
+        # falls behind its plan: the budget agent wishes a higher one.
+        campaign("volta-launch", "volta", "Volta, launch in America", "3000.00", "2500.00", "3500.00",
+                 goal="clicks", target_cpc="0.02", bid_ceiling_cpm="4.00", reach_weight=0.6, cost_weight=0.4),
+        campaign("volta-film", "volta", "Volta, the film", "1000.00", "200.00", "1800.00",
                  goal="reach", target_cpm="10.00", bid_ceiling_cpm="16.00"),
-        campaign("harbor-bookings", "harbor", "Harbor, bookings", "60.00", "20.00", "80.00",
-                 goal="value", target_roas="4.0", bid_ceiling_cpm="14.00"),
+        campaign("harbor-bookings", "harbor", "Harbor, bookings", "1200.00", "400.00", "1600.00",
+                 goal="value", target_roas="20.0", bid_ceiling_cpm="14.00"),
         # So small that it is spent within a minute or two: see the ledger stop it.
         campaign("harbor-teaser", "harbor", "Harbor, teaser", "1.50", "1.00", "2.00",
                  pacing="asap", goal="reach", target_cpm="6.00", bid_ceiling_cpm="8.00"),
-        campaign("lumen-clicks", "lumen", "Lumen, visits", "50.00", "20.00", "80.00",
-                 goal="clicks", target_cpc="0.30", bid_ceiling_cpm="12.00"),
-        campaign("lumen-sales", "lumen", "Lumen, sales", "40.00", "10.00", "70.00",
-                 goal="conversions", target_cpa="4.00", bid_ceiling_cpm="14.00"),
+        campaign("lumen-clicks", "lumen", "Lumen, visits", "1000.00", "400.00", "1600.00",
+                 goal="clicks", target_cpc="0.15", bid_ceiling_cpm="12.00"),
+        campaign("lumen-sales", "lumen", "Lumen, sales", "800.00", "200.00", "1400.00",
+                 goal="conversions", target_cpa="1.50", bid_ceiling_cpm="14.00"),
     ]  # fmt: skip
 
     def item(name: str, owner: str, media: str, targeting: Row | None = None, **more: Any) -> Row:
@@ -333,29 +336,45 @@ def demo() -> str:
 
     capped: Row = {"frequency_cap": {"impressions": 6, "window_s": 3600}}
     english = ["USA", "GBR", "CAN"]
-    hopeful: Row = {"expected_click_rate": 0.03, "expected_conversion_rate": 0.2}
+    elsewhere = ["GBR", "DEU", "CAN"]  # display in America is the launch's alone
+    hopeful: Row = {"expected_click_rate": 0.12}
+    america: Row = {"countries": ["USA"]}
+    launch: dict[str, Row] = {
+        "desktop": america | {"channels": ["site"], "device_types": [2]},
+        "phone": america | {"channels": ["site"], "device_types": [4]},
+        "app": america | {"channels": ["app"]},
+    }
     line_items = [
-        item("stride-banner-web", "stride-clicks", "banner", {"channels": ["site"]}, **capped),
-        item("stride-banner-app", "stride-clicks", "banner", {"channels": ["app"]}, **capped),
-        item("stride-native", "stride-clicks", "native"),
+        item("stride-banner-web", "stride-clicks", "banner", {"channels": ["site"], "countries": elsewhere}, **capped),
+        item("stride-banner-app", "stride-clicks", "banner", {"channels": ["app"], "countries": elsewhere}, **capped),
+        item("stride-native", "stride-clicks", "native", {"countries": elsewhere}),
         item("stride-video", "stride-clicks", "video", {"device_types": [4, 5]}),
         item("stride-audio", "stride-radio", "audio", {"exchanges": ["airwave"]}, **capped),
-        item("volta-banner", "volta-launch", "banner", **hopeful),
-        item("volta-banner-big", "volta-launch", "banner", {"sizes": ["300x600", "970x250"]}, **hopeful),
-        item("volta-native", "volta-launch", "native", **hopeful),
+        *(
+            item(f"volta-{place}-{size}", "volta-launch", "banner", targeting | {"sizes": [size]}, **hopeful)
+            for place, targeting in launch.items() for size in ("320x50", "728x90", "160x600", "300x600", "970x250")
+        ),
+        *(
+            item(f"volta-{place}-native", "volta-launch", "native", targeting, **hopeful)
+            for place, targeting in launch.items()
+        ),
         item("volta-video", "volta-film", "video", {"countries": english}, **capped),
         item("volta-video-de", "volta-film", "video", {"countries": ["DEU"]}),
-        item("harbor-banner", "harbor-bookings", "banner", {"categories_blocked": ["IAB12"]}, **capped),
-        item("harbor-banner-travel", "harbor-bookings", "banner", {"categories": ["IAB20"]}),
-        item("harbor-native", "harbor-bookings", "native"),
+        item("harbor-banner", "harbor-bookings", "banner",
+             {"categories_blocked": ["IAB12"], "countries": elsewhere}, **capped),
+        item("harbor-banner-travel", "harbor-bookings", "banner", {"categories": ["IAB20"], "countries": elsewhere}),
+        item("harbor-native", "harbor-bookings", "native", {"countries": elsewhere}),
         item("harbor-video", "harbor-bookings", "video", {"countries": english}),
-        item("harbor-teaser-banner", "harbor-teaser", "banner"),
-        item("lumen-banner-phones", "lumen-clicks", "banner", {"device_types": [4]}, **capped),
-        item("lumen-banner-desktop", "lumen-clicks", "banner", {"device_types": [2]}),
-        item("lumen-native", "lumen-clicks", "native", {"domains": ["example.io", "example.net", "example.org"]}),
+        item("harbor-teaser-banner", "harbor-teaser", "banner", {"countries": elsewhere}),
+        item("lumen-banner-phones", "lumen-clicks", "banner",
+             {"device_types": [4], "countries": elsewhere}, **capped),
+        item("lumen-banner-desktop", "lumen-clicks", "banner", {"device_types": [2], "countries": elsewhere}),
+        item("lumen-native", "lumen-clicks", "native",
+             {"countries": elsewhere, "domains": ["example.io", "example.net", "example.org"]}),
         item("lumen-video", "lumen-sales", "video", **capped),
         item("lumen-audio", "lumen-sales", "audio"),
-        item("lumen-banner-sales", "lumen-sales", "banner", {"exchanges": ["harbour"]}, unknown_user="no_bid", **capped),
+        item("lumen-banner-sales", "lumen-sales", "banner",
+             {"countries": elsewhere, "exchanges": ["harbour"]}, unknown_user="no_bid", **capped),
     ]  # fmt: skip
     about = (
         "# What `make run` delivers: four advertisers, eight campaigns that share money in four pools, three exchanges.\n"
