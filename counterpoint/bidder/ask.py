@@ -16,7 +16,6 @@ from counterpoint.catalog.index import (
     ImageAsset,
     NativeOffer,
     fill_fit,
-    fill_query,
 )
 from counterpoint.openrtb.devices import device_os
 from counterpoint.openrtb.native import IMG_MAIN, ImageAsked, VideoAsked, parse_native_request
@@ -33,6 +32,7 @@ MEDIA_NAMES: Final = tuple(
     tuple(name for bit, name in ((1, "banner"), (2, "video"), (4, "audio"), (8, "native")) if bits & bit)
     for bits in range(16)
 )
+SHAPE_MAX: Final = 8_192  # characters and numbers of one imp that a memo may keep
 HOUR_NS: Final = 3_600 * 1_000_000_000
 HOURS_OF_WEEK: Final = 168
 THURSDAY: Final = 72  # the epoch began on one: hours since Monday 00:00
@@ -73,7 +73,6 @@ def categories_of(place: Site | App) -> tuple[str, ...]:
 
 
 def ask(
-    index: CatalogIndex,
     scratch: Scratch,
     request: BidRequest,
     exchange: str,
@@ -109,24 +108,23 @@ def ask(
         if geo is not None:
             country = geo.country
             region = geo.region
-    fill_query(
-        index,
+    scratch.facets.fill(
         scratch.query,
-        exchange=exchange,
-        media=MEDIA_NAMES[media],
-        sizes=sizes,
-        country=country,
-        region=region,
-        device_type=device_type,
-        os=os,
-        channel=channel,
-        domain=domain,
-        bundle=bundle,
-        categories=categories,
-        hour_of_week=hour_of_week(now_ns),
-        language=language,
-        now_ns=now_ns,
-        key=key,
+        exchange,
+        MEDIA_NAMES[media],
+        sizes,
+        country,
+        region,
+        device_type,
+        os,
+        channel,
+        domain,
+        bundle,
+        categories,
+        hour_of_week(now_ns),
+        language,
+        now_ns,
+        key,
     )
 
 
@@ -151,11 +149,26 @@ def fit_of(
     if fit is None:
         made = _make_fit(index, imp, media, sizes, secure)
         fit = ImpFit(made, scratch.part.fit_classes.that_fit(index, made))
-        if len(scratch.fits) >= FITS_MAX:
-            scratch.fits.clear()
-        scratch.fits[shape] = fit
+        if memorable(imp):
+            if len(scratch.fits) >= FITS_MAX:
+                scratch.fits.clear()
+            scratch.fits[shape] = fit
     fit.fit.cells[q.F_KEY] = key if key < 1 << 63 else key - (1 << 64)
     return fit
+
+
+def memorable(imp: Imp) -> bool:
+    """Whether a memo may keep what the imp says: a request may hold megabytes, and a memo keeps what it is asked."""
+    length = 0
+    banner, video, audio, native = imp.banner, imp.video, imp.audio, imp.native
+    if banner is not None:
+        length += len(banner.format) + len(banner.battr) + len(banner.api) + sum(map(len, banner.mimes))
+    for offer in (video, audio):
+        if offer is not None:
+            length += len(offer.battr) + len(offer.api) + len(offer.protocols) + sum(map(len, offer.mimes))
+    if native is not None:
+        length += len(native.request_text) + len(native.ver) + len(native.battr) + len(native.api)
+    return length <= SHAPE_MAX
 
 
 def _banner_key(banner: Banner, sizes: tuple[Size, ...]) -> FitKey:

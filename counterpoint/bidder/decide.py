@@ -168,7 +168,7 @@ def decide(
     tables, bidding, creative = tables_of(view, arm, now_ns)
 
     given = arguments_of(view, arm, tables, bidding, creative, scratch)
-    ask(part.index, scratch, request, exchange, media_all, sizes_all, now_ns, rng_key)
+    ask(scratch, request, exchange, media_all, sizes_all, now_ns, rng_key)
     if trace is not None:
         trace.eligible(part.index.eligible(scratch.query, scratch.index, view.live), scratch)
     admitted = given.match(left, arm, records(user.events), user.known_since_ns, now_ns)

@@ -12,6 +12,7 @@ from msgspec import Struct
 
 from counterpoint.base.clock import NS_PER_MS
 from counterpoint.base.errors import InvalidRequest
+from counterpoint.bidder.ask import memorable
 from counterpoint.bidder.decide import Candidates, price_in_bid_currency
 from counterpoint.bidder.part import CatalogPart, ExchangePart
 from counterpoint.bidder.signing import NoticeTokens, SignedBid
@@ -30,7 +31,7 @@ from counterpoint.openrtb.vast import (
 )
 
 SKIP_AFTER_S: Final = 5  # own skip button of a skippable creative
-FORMS_MAX: Final = 50_000  # renderings remembered; past that the memo starts anew
+FORMS_MAX: Final = 20_000  # renderings remembered; past that the memo starts anew
 ATTR_SKIPPABLE: Final = 16
 
 
@@ -79,9 +80,11 @@ class Markups:
         try:
             return self._forms[key]
         except KeyError:
-            if len(self._forms) >= FORMS_MAX:
-                self._forms.clear()
-            form = self._forms[key] = self._make(at, imp, secure)
+            form = self._make(at, imp, secure)
+            if memorable(imp):
+                if len(self._forms) >= FORMS_MAX:
+                    self._forms.clear()
+                self._forms[key] = form
             return form
 
     def _make(self, at: int, imp: Imp, secure: bool) -> Form | None:

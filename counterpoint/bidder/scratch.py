@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from counterpoint.bidder.kernels import COUNTS, TOP_FLOATS, TOP_INTS
 from counterpoint.bidder.part import CatalogPart
+from counterpoint.catalog.facets import Facets
 from counterpoint.catalog.index import MAX_ELIGIBLE, Fit, Query
 from counterpoint.catalog.index import Scratch as IndexScratch
 
@@ -39,6 +40,7 @@ class Scratch:
         "chosen_li",
         "chosen_propensity",
         "counts",
+        "facets",
         "fits",
         "index",
         "limited",
@@ -57,6 +59,7 @@ class Scratch:
 
     def __init__(self, part: CatalogPart) -> None:
         self.part = part
+        self.facets = Facets(part.index)
         self.query: Query = part.index.new_query()
         self.index: IndexScratch = part.index.new_scratch()
         self.arguments: dict[int, Any] = {}  # by arm: auction.ArmArguments, of the View they were made for
