@@ -33,7 +33,7 @@ from counterpoint.catalog.model import Campaign, Goal, LineItem, Media
 from counterpoint.market.logs.feedback import NOT_TOLD, BlockView, Outcome, TrainView
 from counterpoint.market.logs.policies import BLOCK_ROWS, ReplayPolicy, register
 from counterpoint.market.logs.read import FloatArray, IntArray
-from counterpoint.market.logs.terms import Auction
+from counterpoint.market.logs.terms import Auction, Feedback
 
 NANOS_PER_MILLI_FEN = 10_000  # 1 CNY = 100 fen; a price of 1 fen CPM is 10,000 micros CPM
 MULTIPLIER_STEPS = 30  # of bisection, for the multiplier the flight begins with
@@ -94,6 +94,9 @@ class Counterpoint(ReplayPolicy):
     def fit(self, train: TrainView) -> None:
         self._auction = train.auction
         self._paced = train.has_budget
+        # with every minimum told, or nothing learned on, there is nothing to explore for
+        explores = self.learns_on and train.feedback is not Feedback.FULL
+        self._exploration_rate = BiddingConfig().exploration_rate if explores else 0.0
         self._rows_left_from = train.flight_rows
         self._rows_seen = 0
         self._key = np.uint64(mix64(train.seed))
@@ -139,6 +142,8 @@ class Counterpoint(ReplayPolicy):
             valid_until_ns=2**62,
             curves=self._curves.curves,
             multipliers={"log": self._multiplier()},
+            exploration_rate=self._exploration_rate,
+            exploration_span=BiddingConfig().exploration_span,
         )
         if self._version == 1:
             validate(policy)  # as the bidder would, once: it is the slow part
