@@ -1,0 +1,1 @@
+"""The judged game on the simulated market: driver, baselines, oracles, statistics, scoreboard."""

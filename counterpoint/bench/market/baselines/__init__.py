@@ -1,0 +1,1 @@
+"""Policies to be beaten, each as strong as its kind can be."""

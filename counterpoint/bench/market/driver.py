@@ -1,0 +1,399 @@
+"""Plays one policy through one market of one seed, in simulated time, and keeps the books that judge it.
+
+The world's draws never depend on what a policy does, so every policy of a seed meets the same people, rivals and
+outcomes. Judged is expected value: the true probability of each impression that was won, in place of its outcome.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Any, Final
+
+import numpy as np
+from msgspec import Struct
+
+from counterpoint.bench.market.facts import Facts, Floats, Ints, facts_of
+from counterpoint.bench.market.kernels import LOST, NO_MONEY, SILENT, WON, settle
+from counterpoint.bench.market.policy import (
+    ALTERNATIVES,
+    CLICK,
+    CONVERSION,
+    Answers,
+    Books,
+    Events,
+    Feedback,
+    Policy,
+    Requests,
+    Reveals,
+)
+from counterpoint.market.auctions import Auctions, Outcomes, Responses, Rows, Truth
+from counterpoint.market.scenario import DAY_NS, STARTS_AT_NS, Scenario
+from counterpoint.market.state import Exposures, Pressure, Stock
+from counterpoint.market.world import World
+
+BATCH_MAX: Final = (
+    1_000  # auctions between two decisions; also cut at midnight UTC and at an adversary's windows
+)
+CHUNK: Final = 20_000  # auctions drawn at once where nobody answers us
+
+Replace = dict[str, Rows]
+
+
+class Tally(Struct, frozen=True, kw_only=True):
+    """Sums by [day, campaign]. Money in nanos of the account currency; expected = true probabilities, won auctions."""
+
+    value: Floats  # expected worth at the goals: judged
+    value_realised: Floats
+    spend: Rows
+    budget: Rows  # as the policy split it
+    bids: Rows
+    impressions: Rows
+    clicks: Floats  # expected
+    conversions: Floats  # expected
+    clicks_realised: Rows
+    conversions_realised: Rows
+    relevance: Floats  # sum of true affinity ranks of the impressions
+    satisfaction: Floats
+    views: Floats
+
+
+class Run(Struct, frozen=True, kw_only=True):
+    """One policy, one scenario, one seed."""
+
+    policy: str
+    oracle: bool
+    scenario: str
+    digest: str
+    seed: int
+    auctions: int
+    warm_up_days: int
+    tally: Tally
+    reach: int  # different people who saw anything of ours, judged days
+    reach_by_campaign: Rows
+    refused: int  # answers that broke a rule: wrong format, capped, above the ceiling
+    out_of_money: int  # answers not covered by the budget left
+    seconds: float  # wall clock; in no report that must be the same twice
+
+
+class _Seen(Exposures):
+    """Exposures whose arrays the compiled driver may change."""
+
+    @property
+    def arrays(self) -> tuple[Floats, Rows, float]:
+        return self._count, self._at_ns, float(self._tau_ns)  # type: ignore[return-value]  # float32 counts
+
+
+class Game:
+    """The state of one run. ``step`` plays a batch; :func:`play` plays them all."""
+
+    def __init__(self, world: World, policy: Policy, facts: Facts | None = None) -> None:
+        self.world = world
+        self.policy = policy
+        self.facts = facts if facts is not None else facts_of(world.scenario, world.design)
+        s = world.scenario
+        days, campaigns, people = s.days, len(s.campaign), s.users.count
+        self.exposures = _Seen(s)
+        self.stock = Stock(s)
+        a = s.adversary
+        self.pressure = Pressure(s) if a.rival_gain > 0.0 or a.floor_follows > 0.0 else None
+        self.day = -1
+        self.budget: Rows = np.zeros(campaigns, dtype=np.int64)
+        self.left: Rows = np.zeros(campaigns, dtype=np.int64)
+        self.shown_today: Ints = np.zeros((people, campaigns), dtype=np.int32)
+        self._met = np.zeros((people, campaigns), dtype=np.bool_)
+        self._sums = {name: np.zeros((days, campaigns)) for name in Tally.__struct_fields__}
+        self._pending: list[_Reports] = []
+        self.refused = 0
+        self.out_of_money = 0
+        policy.begin(self.facts, world.seed)
+        if isinstance(policy, Reveals):
+            policy.reveal(world, self.exposures, self.stock)
+
+    # ---- one batch
+
+    def step(self, auctions: Auctions, truth: Truth) -> None:
+        """Auctions of one UTC day, in order."""
+        day = int((int(auctions.t_ns[0]) - STARTS_AT_NS) // DAY_NS)
+        if day != self.day:
+            self._begin_day(day)
+        requests = self._requests(auctions)
+        books = Books(
+            day=day,
+            day_share=self._day_share(int(auctions.t_ns[0])),
+            day_share_end=self._day_share(int(auctions.t_ns[-1])),
+            budget_nanos=self.budget.copy(),
+            left_nanos=self.left.copy(),
+        )
+        answers = self.policy.decide(requests, books)
+        fate, made, paid, seen = self._settle(auctions, truth, requests, answers)
+        stood = made >= 0
+        at = np.arange(len(auctions))
+        creative = np.where(stood, answers.creative[at, made], -1)
+        bids = np.where(stood, answers.bid_micros[at, made], 0)
+        won = fate == WON
+        if self.pressure is not None:
+            self.pressure.record(auctions.index, auctions.supply.astype(np.int64), bids, won)
+        rows = np.flatnonzero(won)
+        if rows.size:
+            self._show(auctions, rows, creative[rows], paid[rows], seen[rows])
+        campaign = self.facts.creative_campaign[creative[stood]]
+        self._sums["bids"][day] += np.bincount(campaign, minlength=self.facts.campaigns)
+        told = stood & self.facts.minimum_told[auctions.venue]
+        told |= won & (auctions.auction_type == 2)  # the price of a second-price win says it
+        self.policy.learn(
+            Feedback(
+                requests=requests,
+                creative=creative,
+                bid_micros=bids,
+                won=won,
+                paid_micros=paid,
+                minimum_micros=np.where(told, truth.threshold_micros, -1),
+                events=self._reported(int(auctions.t_ns[-1])),
+            )
+        )
+
+    def _begin_day(self, day: int) -> None:
+        facts = self.facts
+        self.day = day
+        shares = self.policy.split(day)
+        if shares is None:
+            self.budget = facts.day_budget_nanos.copy()
+        else:
+            part = np.asarray(shares, dtype=np.float64)
+            assert part.shape == self.budget.shape, "one share per campaign"
+            assert np.isfinite(part).all(), "shares are numbers"
+            assert part.min() >= 0.0, "shares are not negative"
+            assert part.sum() > 0.0, "somebody has to get the budget"
+            # floor: parts never add up to more than the pool
+            self.budget = np.floor(facts.pool_nanos * (part / part.sum()) * (1.0 - 1e-12)).astype(np.int64)
+        self.left = self.budget.copy()
+        self._sums["budget"][day] = self.budget
+        self.shown_today.fill(0)
+
+    def _requests(self, auctions: Auctions) -> Requests:
+        facts = self.facts
+        formats = facts.formats(auctions)
+        campaigns = facts.campaigns_open(int(auctions.t_ns[0]))[formats]
+        for c in np.flatnonzero(facts.frequency_cap).tolist():
+            shown = self.shown_today[auctions.user, c]
+            campaigns[:, c] &= auctions.known_user & (shown < facts.frequency_cap[c])
+        campaigns &= self.left > 0
+        hidden: Replace = {"user": np.where(auctions.known_user, auctions.user, -1)}
+        visible = Auctions(**{name: getattr(auctions, name) for name in Auctions.__struct_fields__} | hidden)
+        return Requests(auctions=visible, formats=formats, open=campaigns)
+
+    def _settle(
+        self, auctions: Auctions, truth: Truth, requests: Requests, answers: Answers
+    ) -> tuple[Ints, Rows, Rows, Floats]:
+        n, facts = len(auctions), self.facts
+        shape = answers.creative.shape
+        assert shape == answers.bid_micros.shape == (n, shape[1]), "one row of alternatives per auction"
+        assert 1 <= shape[1] <= ALTERNATIVES, "too many alternatives"
+        fate = np.zeros(n, dtype=np.int8)
+        made = np.zeros(n, dtype=np.int64)
+        paid = np.zeros(n, dtype=np.int64)
+        seen = np.zeros(n)
+        limit = self.left if answers.limit_nanos is None else answers.limit_nanos
+        before = int(self.left.sum())
+        settle(
+            np.ascontiguousarray(answers.creative, dtype=np.int64),
+            np.ascontiguousarray(answers.bid_micros, dtype=np.int64),
+            truth.threshold_micros,
+            auctions.auction_type == 2,
+            auctions.t_ns,
+            auctions.user,
+            auctions.known_user,
+            facts.fits,
+            requests.formats,
+            facts.creative_from_ns,
+            facts.creative_to_ns,
+            facts.creative_campaign,
+            facts.ceiling_micros,
+            facts.frequency_cap,
+            self.left,
+            np.array(limit, dtype=np.int64),
+            self.shown_today,
+            *self.exposures.arrays,
+            fate,
+            made,
+            paid,
+            seen,
+        )
+        assert before - int(paid.sum()) == int(self.left.sum()), "what was paid left the books"
+        assert int(self.left.min()) >= 0, "no budget is overspent"
+        self.refused += int(((fate != SILENT) & (fate != LOST) & (fate != WON) & (fate != NO_MONEY)).sum())
+        self.out_of_money += int((fate == NO_MONEY).sum())
+        return fate, made, paid, seen
+
+    def _show(self, auctions: Auctions, rows: Rows, creatives: Rows, paid: Rows, seen: Floats) -> None:
+        """Whatever comes of impressions: expected and drawn."""
+        world, facts = self.world, self.facts
+        at_ns = int(auctions.t_ns[0])
+        stock = self.stock.at(at_ns) if world.scenario.carry_over.gain > 0.0 else None
+        shown = auctions.take(rows)
+        every = np.arange(rows.size)
+        responses = world.responses(shown, every, creatives, seen, stock)
+        outcomes = world.outcomes(shown, every, creatives, responses)
+        campaign = facts.creative_campaign[creatives]
+        if world.scenario.carry_over.gain > 0.0:
+            self.stock.add(campaign, shown.supply.astype(np.int64), int(auctions.t_ns[-1]))
+        if self.day >= facts.warm_up_days:
+            self._met[shown.user, campaign] = True
+        self._add(campaign, paid, responses, outcomes)
+        self._pending.append(_Reports(shown, creatives, outcomes))
+
+    def _add(self, campaign: Rows, paid: Rows, r: Responses, o: Outcomes) -> None:
+        worth = self.facts.worth[campaign]
+        realised = worth[:, 0] + worth[:, 1] * o.clicked + worth[:, 2] * o.converted
+        realised = realised + worth[:, 3] * (o.order_value_micros / 1e6)
+        columns = {
+            "value": r.value_micros,
+            "value_realised": realised,
+            "spend": paid.astype(np.float64),
+            "impressions": np.ones(campaign.size),
+            "clicks": r.click,
+            "conversions": r.click * r.conversion,
+            "clicks_realised": o.clicked.astype(np.float64),
+            "conversions_realised": o.converted.astype(np.float64),
+            "relevance": r.relevance,
+            "satisfaction": r.satisfaction,
+            "views": r.view,
+        }
+        for name, column in columns.items():
+            self._sums[name][self.day] += np.bincount(
+                campaign, weights=column, minlength=self.facts.campaigns
+            )
+
+    def _reported(self, now_ns: int) -> Events:
+        parts = [reports.until(now_ns) for reports in self._pending]
+        self._pending = [reports for reports in self._pending if reports.waiting]
+        table = np.concatenate(parts, axis=1) if parts else np.zeros((6, 0), dtype=np.int64)
+        table = table[:, np.argsort(table[0], kind="stable")]
+        return Events(
+            kind=table[1],
+            creative=table[2],
+            supply=table[3],
+            shown_at_ns=table[4],
+            order_value_micros=table[5],
+        )
+
+    @staticmethod
+    def _day_share(t_ns: int) -> float:
+        return ((t_ns - STARTS_AT_NS) % DAY_NS) / DAY_NS
+
+    # ---- all of it
+
+    def result(self, seconds: float) -> Run:
+        whole = ("spend", "budget", "bids", "impressions", "clicks_realised", "conversions_realised")
+        sums: dict[str, Any] = {
+            name: np.round(table).astype(np.int64) if name in whole else table
+            for name, table in self._sums.items()
+        }
+        s = self.world.scenario
+        return Run(
+            policy=self.policy.name,
+            oracle=isinstance(self.policy, Reveals),
+            scenario=s.name,
+            digest=s.digest,
+            seed=self.world.seed,
+            auctions=s.auctions,
+            warm_up_days=self.facts.warm_up_days,
+            tally=Tally(**sums),
+            reach=int(self._met.any(axis=1).sum()),
+            reach_by_campaign=self._met.sum(axis=0),
+            refused=self.refused,
+            out_of_money=self.out_of_money,
+            seconds=seconds,
+        )
+
+
+class _Reports:
+    """Clicks and conversions of a batch that will be told, sorted by when."""
+
+    def __init__(self, shown: Auctions, creatives: Rows, outcomes: Outcomes) -> None:
+        parts = []
+        for kind, told, delay, value in (
+            (CLICK, outcomes.click_told, outcomes.click_delay_ns, np.zeros_like(creatives)),
+            (
+                CONVERSION,
+                outcomes.conversion_told,
+                outcomes.conversion_delay_ns,
+                outcomes.order_value_micros,
+            ),
+        ):
+            k = np.flatnonzero(told)
+            parts.append(
+                np.stack(
+                    [
+                        shown.t_ns[k] + delay[k],
+                        np.full(k.size, kind, dtype=np.int64),
+                        creatives[k],
+                        shown.supply[k].astype(np.int64),
+                        shown.t_ns[k],
+                        value[k],
+                    ]
+                )
+            )
+        table = np.concatenate(parts, axis=1)
+        self._table = table[:, np.argsort(table[0], kind="stable")]
+
+    def until(self, now_ns: int) -> Rows:
+        k = int(np.searchsorted(self._table[0], now_ns, side="right"))
+        out, self._table = self._table[:, :k], self._table[:, k:]
+        return np.asarray(out)
+
+    @property
+    def waiting(self) -> bool:
+        return bool(self._table.shape[1] > 0)
+
+
+def batches_of(world: World, pressure: Pressure | None) -> list[tuple[int, int]]:
+    """(start, auctions) of what the world is asked for at once."""
+    size = CHUNK if pressure is None else min(BATCH_MAX, pressure.window)
+    total = world.scenario.auctions
+    if pressure is not None:  # windows before this one are complete when it is drawn
+        size = next(d for d in range(size, 0, -1) if pressure.window % d == 0)
+    return [(start, min(size, total - start)) for start in range(0, total, size)]
+
+
+def cuts_of(auctions: Auctions) -> list[tuple[int, int]]:
+    """Batches inside a drawn chunk: at most :data:`BATCH_MAX`, cut at midnight UTC and at round auction numbers."""
+    day = (auctions.t_ns - STARTS_AT_NS) // DAY_NS
+    block = auctions.index // BATCH_MAX
+    edges = np.flatnonzero((np.diff(day) != 0) | (np.diff(block) != 0)) + 1
+    ends = [0, *edges.tolist(), len(auctions)]
+    return list(pairwise(ends))
+
+
+def play(
+    world: World,
+    policy: Policy,
+    facts: Facts | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> Run:
+    """The whole scenario under one policy. ``progress`` is told auctions done."""
+    begun = time.perf_counter()
+    game = Game(world, policy, facts)
+    for start, n in batches_of(world, game.pressure):
+        chunk = world.batch(start, n, game.pressure)
+        truth = world.truth(chunk, game.pressure)
+        for first, end in cuts_of(chunk):
+            rows = slice(first, end)
+            game.step(_cut(chunk, rows), _cut_truth(truth, rows))
+        if progress is not None:
+            progress(n)
+    return game.result(time.perf_counter() - begun)
+
+
+def _cut(columns: Auctions, rows: slice) -> Auctions:
+    return Auctions(**{name: getattr(columns, name)[rows] for name in Auctions.__struct_fields__})
+
+
+def _cut_truth(columns: Truth, rows: slice) -> Truth:
+    return Truth(**{name: getattr(columns, name)[rows] for name in Truth.__struct_fields__})
+
+
+def play_named(scenario: Scenario, seed: int, policy: Policy) -> Run:
+    return play(World(scenario, seed), policy)

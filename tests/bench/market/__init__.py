@@ -1,0 +1,1 @@
+"""Tests of the ladder of baselines and its scoreboard."""
