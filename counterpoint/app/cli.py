@@ -16,6 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.text import Text
 
 from counterpoint.app.config import Settings, load_settings
+from counterpoint.app.market import market_app
 from counterpoint.base.errors import ConfigError, CounterpointError
 from counterpoint.market.logs.terms import Auction, Feedback
 
@@ -41,6 +42,7 @@ for name, sub in (
     ("catalog", catalog_app),
     ("keys", keys_app),
     ("bench", bench_app),
+    ("market", market_app),
     ("part", part_app),
 ):
     app.add_typer(sub, name=name)

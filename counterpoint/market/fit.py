@@ -11,6 +11,7 @@ import zlib
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
+from statistics import NormalDist
 from typing import Final
 
 import numpy as np
@@ -210,8 +211,6 @@ def _delays(data: Path, world: World) -> Fit:
     ones = np.ones(real.shape)
     mixture = fit_mixture(real, ones, parts=2, spikes=False)
     grid = (np.arange(200_000) + 0.5) / 200_000
-    from statistics import NormalDist
-
     z = np.array([NormalDist().inv_cdf(u) for u in grid[::20].tolist()])
     simulated = world.delays.values(z)
     half = real[::2], real[1::2]

@@ -1,0 +1,109 @@
+"""``counterpoint market``: look at simulated markets."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+market_app = typer.Typer(
+    no_args_is_help=True, help="Simulated markets; scenarios, keys, formulas: docs/market.md."
+)
+
+WIDTH_OF_FILES = 140  # where there is no terminal to say how wide
+
+SeedOption = Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Which world of the scenario.")]
+
+
+def _out() -> Console:
+    return Console(width=None if sys.stdout.isatty() else WIDTH_OF_FILES)
+
+
+@market_app.command("list")
+def list_() -> None:
+    """The scenarios of the package."""
+    from counterpoint.market.load import NAMES, scenario_named
+
+    table = Table()
+    for head in ("name", "auctions", "days", "what", "digest"):
+        table.add_column(head)
+    for name in NAMES:
+        s = scenario_named(name)
+        table.add_row(name, f"{s.auctions:,}", str(s.days), s.title, s.digest[:12])
+    _out().print(table)
+
+
+@market_app.command()
+def describe(
+    name: Annotated[str, typer.Argument(help="A scenario's name, or a .toml file of your own.")],
+    out: Annotated[Path | None, typer.Option("--out", help="Write pictures (PNG) into this folder.")] = None,
+    seed: SeedOption = 0,
+) -> None:
+    """What a scenario is: its people, prices, worth, changes; with --out also in pictures."""
+    from counterpoint.market.describe import survey, tables
+    from counterpoint.market.load import find_scenario
+
+    seen = survey(find_scenario(name), seed)
+    console = _out()
+    for table in tables(seen):
+        console.print(table)
+    if out is not None:
+        from counterpoint.market.plots import draw_scenario
+
+        for path in draw_scenario(seen, out):
+            console.print(f"wrote {path}", highlight=False, soft_wrap=True)
+
+
+@market_app.command()
+def fit(
+    data: Annotated[Path, typer.Option("--data", help="The folder of the real logs: docs/market.md.")],
+    out: Annotated[Path | None, typer.Option("--out", help="Write pictures (PNG) into this folder.")] = None,
+    show_toml: Annotated[
+        bool, typer.Option("--toml", help="Print the fitted figures as scenario keys.")
+    ] = False,
+) -> None:
+    """Fit prices, traffic and delays to real logs, and say how far the simulated market is from them."""
+    from counterpoint.market.fit import FIT_AUCTIONS, FIT_SCENARIO, FIT_SEED, fit_all
+
+    console = _out()
+    with console.status("fitting"):
+        fits = fit_all(data)
+    table = Table(title=f"{FIT_SCENARIO}, seed {FIT_SEED}, {FIT_AUCTIONS:,} auctions, against real logs")
+    for head in (
+        "what",
+        "log",
+        "rows",
+        "KS",
+        "Wasserstein",
+        "unit",
+        "KS of two real logs",
+        "Wasserstein of two",
+    ):
+        table.add_column(head, justify="left" if head in ("what", "log", "unit") else "right")
+    for each in fits:
+        logs = each.logs_apart
+        table.add_row(
+            each.name,
+            each.source,
+            f"{each.real.size if each.unit == 'hours' else each.apart.n_first:,}",
+            f"{each.apart.ks:.3f}",
+            f"{each.apart.wasserstein:,.2f}",
+            each.unit,
+            f"{logs.ks:.3f}" if logs else "",
+            f"{logs.wasserstein:,.2f}" if logs else "",
+        )
+    console.print(table)
+    if show_toml:
+        for each in fits:
+            console.print(
+                f"\n# {each.name}: {each.source}\n{each.toml}", markup=False, highlight=False, soft_wrap=True
+            )
+    if out is not None:
+        from counterpoint.market.plots import draw_fits
+
+        for path in draw_fits(fits, out):
+            console.print(f"wrote {path}", highlight=False, soft_wrap=True)
