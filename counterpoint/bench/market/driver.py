@@ -97,6 +97,8 @@ class Game:
         self.exposures = _Seen(s)
         self.stock = Stock(s)
         a = s.adversary
+        carry = s.carry_over
+        self._carries = carry.gain > 0.0 or carry.saturates_at is not None
         self.pressure = Pressure(s) if a.rival_gain > 0.0 or a.floor_follows > 0.0 else None
         self.day = -1
         self.budget: Rows = np.zeros(campaigns, dtype=np.int64)
@@ -109,7 +111,7 @@ class Game:
         self.out_of_money = 0
         policy.begin(self.facts, world.seed)
         if isinstance(policy, Reveals):
-            policy.reveal(world, self.exposures, self.stock)
+            policy.reveal(world, self.exposures, self.stock, self.pressure)
 
     # ---- one batch
 
@@ -127,6 +129,12 @@ class Game:
             left_nanos=self.left.copy(),
         )
         answers = self.policy.decide(requests, books)
+        if answers.split is not None:
+            before = int(self.left.sum())
+            moved = self._parts(answers.split, before) - self.left
+            self.left += moved
+            self.budget += moved
+            self._sums["budget"][day] = self.budget
         fate, made, paid, seen = self._settle(auctions, truth, requests, answers)
         stood = made >= 0
         at = np.arange(len(auctions))
@@ -161,16 +169,21 @@ class Game:
         if shares is None:
             self.budget = facts.day_budget_nanos.copy()
         else:
-            part = np.asarray(shares, dtype=np.float64)
-            assert part.shape == self.budget.shape, "one share per campaign"
-            assert np.isfinite(part).all(), "shares are numbers"
-            assert part.min() >= 0.0, "shares are not negative"
-            assert part.sum() > 0.0, "somebody has to get the budget"
-            # floor: parts never add up to more than the pool
-            self.budget = np.floor(facts.pool_nanos * (part / part.sum()) * (1.0 - 1e-12)).astype(np.int64)
+            self.budget = self._parts(shares, facts.pool_nanos)
         self.left = self.budget.copy()
         self._sums["budget"][day] = self.budget
         self.shown_today.fill(0)
+
+    def _parts(self, shares: Floats, money: int) -> Rows:
+        """Whole nanos; never more than ``money`` together."""
+        part = np.asarray(shares, dtype=np.float64)
+        assert part.shape == self.budget.shape, "one share per campaign"
+        assert np.isfinite(part).all(), "shares are numbers"
+        assert part.min() >= 0.0, "shares are not negative"
+        assert part.sum() > 0.0, "somebody has to get the budget"
+        parts: Rows = np.floor(money * (part / part.sum()) * (1.0 - 1e-12)).astype(np.int64)
+        assert int(parts.sum()) <= money, "money is moved, not made"
+        return parts
 
     def _requests(self, auctions: Auctions) -> Requests:
         facts = self.facts
@@ -231,13 +244,13 @@ class Game:
         """Whatever comes of impressions: expected and drawn."""
         world, facts = self.world, self.facts
         at_ns = int(auctions.t_ns[0])
-        stock = self.stock.at(at_ns) if world.scenario.carry_over.gain > 0.0 else None
+        stock = self.stock.at(at_ns) if self._carries else None
         shown = auctions.take(rows)
         every = np.arange(rows.size)
         responses = world.responses(shown, every, creatives, seen, stock)
         outcomes = world.outcomes(shown, every, creatives, responses)
         campaign = facts.creative_campaign[creatives]
-        if world.scenario.carry_over.gain > 0.0:
+        if self._carries:
             self.stock.add(campaign, shown.supply.astype(np.int64), int(auctions.t_ns[-1]))
         if self.day >= facts.warm_up_days:
             self._met[shown.user, campaign] = True

@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from counterpoint.bench.market.facts import Bools, Facts, Floats, Ints
 from counterpoint.market.auctions import Auctions, Rows
-from counterpoint.market.state import Exposures, Stock
+from counterpoint.market.state import Exposures, Pressure, Stock
 from counterpoint.market.world import World
 
 
@@ -45,6 +45,7 @@ class Answers(Struct, frozen=True, kw_only=True):
     creative: Rows  # [auction, alternative] position, or -1: none
     bid_micros: Rows  # [auction, alternative] CPM
     limit_nanos: Rows | None = None  # [campaign] own stop for this batch, besides the budget
+    split: Floats | None = None  # [campaign] shares of the pool's money left today, from this batch on
 
 
 class Feedback(Struct, frozen=True, kw_only=True):
@@ -94,5 +95,5 @@ class Policy(Protocol):
 class Reveals(Protocol):
     """Marks a policy that is told the truth: an oracle, never a contender."""
 
-    def reveal(self, world: World, exposures: Exposures, stock: Stock) -> None:
-        """After ``begin``. The last two are the run's own and change as it goes."""
+    def reveal(self, world: World, exposures: Exposures, stock: Stock, pressure: Pressure | None) -> None:
+        """After ``begin``. All but the world are the run's own and change as it goes."""

@@ -129,7 +129,7 @@ class Classic:
         order = np.argsort(-rank, axis=1, kind="stable")[:, :ALTERNATIVES_HERE]
         creative = np.full((n, order.shape[1]), -1, dtype=np.int64)
         fits = facts.living(int(auctions.t_ns[0])) & facts.living(int(auctions.t_ns[-1]))
-        scores = self._creative.scores(n)
+        scores = self._creative.scores(requests)
         for c, (first, end) in enumerate(self._ranges):
             rows, places = np.nonzero((order == c) & allowed[:, c, None])
             if rows.size:

@@ -23,8 +23,8 @@ class CreativeRule(Protocol):
 
     def new_day(self, log: Log, day: int) -> None: ...
 
-    def scores(self, n: int) -> Floats:
-        """[n, creative] or [1, creative]: among those that fit, the highest is shown. New draws each batch."""
+    def scores(self, requests: Requests) -> Floats:
+        """[auction, creative]: among those that fit, the highest is shown. New draws each batch."""
 
 
 class Uniform:
@@ -36,8 +36,8 @@ class Uniform:
     def new_day(self, log: Log, day: int) -> None:
         pass
 
-    def scores(self, n: int) -> Floats:
-        return self._rng.random((n, self._count))
+    def scores(self, requests: Requests) -> Floats:
+        return self._rng.random((len(requests.auctions), self._count))
 
 
 class _Counting:
@@ -81,7 +81,8 @@ class Best(_Counting):
         shown = log.impressions[when].sum(axis=(0, 2))
         self._losses = np.maximum(shown - self._wins, 0.0)
 
-    def scores(self, n: int) -> Floats:
+    def scores(self, requests: Requests) -> Floats:
+        n = len(requests.auctions)
         if not self._losses.any():
             return self._rng.random((n, self._wins.size))
         scores = np.broadcast_to(self._rates(), (n, self._wins.size))
@@ -89,7 +90,8 @@ class Best(_Counting):
 
 
 class DiscountedGreedy(_Counting):
-    def scores(self, n: int) -> Floats:
+    def scores(self, requests: Requests) -> Floats:
+        n = len(requests.auctions)
         scores = np.broadcast_to(self._rates(), (n, self._wins.size))
         return np.where(self._rng.random((n, 1)) < EXPLORED, self._rng.random(scores.shape), scores)
 
@@ -99,14 +101,14 @@ class BetaThompson(_Counting):
 
     DRAWS: Final = 16
 
-    def scores(self, n: int) -> Floats:
+    def scores(self, requests: Requests) -> Floats:
         strength = 2.0 / self._prior
         draws = self._rng.beta(
             self._wins + 2.0,
             np.maximum(self._losses + strength - 2.0, 1.0),
             (self.DRAWS, self._wins.size),
         )
-        return np.asarray(draws[self._rng.integers(0, self.DRAWS, n)])
+        return np.asarray(draws[self._rng.integers(0, self.DRAWS, len(requests.auctions))])
 
 
 # ---- split of the pool

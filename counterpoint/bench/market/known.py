@@ -1,0 +1,175 @@
+"""Tables of the truth for a set of auctions: what each campaign's best creative is worth, and the odds of winning."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+from msgspec import Struct
+from numpy.typing import NDArray
+
+from counterpoint.base.jit import njit
+from counterpoint.bench.market.facts import Facts, Floats
+from counterpoint.market.auctions import Auctions, Rows, Truth
+from counterpoint.market.scenario import DAY_NS, STARTS_AT_NS
+from counterpoint.market.state import Exposures, Pressure
+from counterpoint.market.world import World
+
+LEAST_CPM: Final = 0.01
+CARRY_SLACK: Final = 1.001  # the best stock is found on a grid
+CHUNK: Final = 20_000
+
+
+class Values(Struct, frozen=True, kw_only=True):
+    """[auction, campaign]; 0 and -1 where no creative fits."""
+
+    best: Floats  # worth of the best creative, micros CPM
+    mean: Floats  # of all that fit, alike
+    creative: Rows  # the best
+
+
+def true_values(
+    world: World, facts: Facts, auctions: Auctions, exposures: Exposures | None, stock: Floats | None
+) -> Values:
+    """At the given exposures; None: the most favourable ones there can be (for bounds)."""
+    formats = facts.formats(auctions)
+    living = facts.fits[formats]
+    t_ns = auctions.t_ns[:, None]
+    if world.scenario.churn.generations > 1:
+        living = living & (facts.creative_from_ns <= t_ns) & (t_ns < facts.creative_to_ns)
+    rows, creatives = np.nonzero(living)
+    campaign = facts.creative_campaign[creatives]
+    if exposures is None:
+        seen = np.full(rows.size, world.scenario.click.wear_in)
+    else:
+        seen = exposures.of(auctions.user[rows], campaign, auctions.t_ns[rows])
+    worth = world.responses(auctions, rows, creatives, seen, stock).value_micros
+    shape = (len(auctions), facts.campaigns)
+    best, mean = np.zeros(shape), np.zeros(shape)
+    creative = np.full(shape, -1, dtype=np.int64)
+    if rows.size:
+        key = rows * facts.campaigns + campaign
+        starts = np.concatenate([[0], np.flatnonzero(np.diff(key)) + 1])
+        counts = np.diff(np.concatenate([starts, [rows.size]]))
+        top = np.maximum.reduceat(worth, starts)
+        is_top = np.flatnonzero(worth >= np.repeat(top, counts))
+        best.ravel()[key[starts]] = top
+        mean.ravel()[key[starts]] = np.add.reduceat(worth, starts) / counts
+        creative.ravel()[key[is_top[::-1]]] = creatives[is_top[::-1]]  # ties: the first
+    return Values(best=best, mean=mean, creative=creative)
+
+
+def best_stock(world: World) -> Floats | None:
+    """Advertising stock at which conversions are likeliest, [campaign, supply path]. None: nothing carries over."""
+    c = world.scenario.carry_over
+    if c.gain == 0.0 and c.saturates_at is None:
+        return None
+    # all auctions of all days, faded, are less than this
+    grid = np.linspace(0.0, 1.0 + c.half_life_days / np.log(2.0), 20_001)
+    at = float(grid[int(np.argmax(world.lift(grid)))])
+    return np.full((len(world.scenario.campaign), len(world.scenario.supply)), at)
+
+
+def grid_micros(ceiling: int, ratio: float) -> Floats:
+    """Bids from one cent CPM up to the ceiling, each ``ratio`` times the one before."""
+    steps = int(np.ceil(np.log(ceiling / (LEAST_CPM * 1e6)) / np.log(ratio)))
+    return np.asarray(ceiling * ratio ** -np.arange(steps, -1, -1.0))
+
+
+def win_table(world: World, auctions: Auctions, truth: Truth, grid: Floats) -> Floats:
+    """[auction, grid] P(rivals' best <= bid, bid >= floor)."""
+    out = np.empty((len(auctions), grid.size))
+    for k, bid in enumerate(np.floor(grid)):
+        out[:, k] = world.win_probability(auctions, truth, np.full(len(auctions), bid))
+    return out
+
+
+def day_auctions(world: World, pressure: Pressure | None = None) -> list[tuple[int, int]]:
+    """(first, end) auction number of each UTC day."""
+    total = world.scenario.auctions
+    counts = np.zeros(world.scenario.days, dtype=np.int64)
+    for start in range(0, total, CHUNK):
+        t_ns = world.batch(start, min(CHUNK, total - start), pressure).t_ns
+        counts += np.bincount((t_ns - STARTS_AT_NS) // DAY_NS, minlength=world.scenario.days)
+    ends = np.cumsum(counts).tolist()
+    return list(zip([0, *ends[:-1]], ends, strict=True))
+
+
+@njit
+def respond_to(
+    value: Any,
+    price_of_money: float,
+    floor: Any,
+    second: Any,
+    grid: Any,
+    odds: Any,
+    bid: Any,
+    cost: Any,
+    gain: Any,
+) -> None:
+    """Best response of each auction to a price of money: argmax of (value - price x bid) x P(win).
+
+    Fills the bid (0: none), the expected cost and the expected value. Second price: bid value / price of money.
+    """
+    for i in range(value.shape[0]):
+        bid[i], cost[i], gain[i] = 0.0, 0.0, 0.0
+        v = value[i]
+        if v <= 0.0:
+            continue
+        if second[i]:
+            most = v / price_of_money if price_of_money > 0.0 else grid[-1]
+            before = 0.0
+            for k in range(grid.shape[0]):
+                if grid[k] > most:
+                    break
+                if odds[i, k] > before:
+                    low = grid[k - 1] if k > 0 else 0.0
+                    paid = max(floor[i], 0.5 * (low + grid[k]))
+                    cost[i] += (odds[i, k] - before) * paid
+                    before = odds[i, k]
+            if before > 0.0:
+                bid[i] = min(most, grid[-1])
+                gain[i] = v * before
+            continue
+        best = 0.0
+        for k in range(grid.shape[0]):
+            if price_of_money * grid[k] >= v:
+                break
+            surplus = (v - price_of_money * grid[k]) * odds[i, k]
+            if surplus > best:
+                best = surplus
+                bid[i] = grid[k]
+                cost[i] = grid[k] * odds[i, k]
+                gain[i] = v * odds[i, k]
+
+
+@njit
+def dual_of(
+    value: Any, price_of_money: float, floor: Any, second: Any, grid: Any, odds: Any, most: Any
+) -> float:
+    """Upper bound on the sum of max E[(value - price x paid) 1{won}]: between grid points, the best of both ends.
+
+    ``most``: ceiling per auction. The result is above the true maximum whatever the distribution does between points.
+    """
+    total = 0.0
+    for i in range(value.shape[0]):
+        v = value[i]
+        if v <= 0.0:
+            continue
+        best, summed, before = 0.0, 0.0, 0.0
+        for k in range(grid.shape[0]):
+            low = max(grid[k - 1] if k > 0 else 0.0, floor[i])
+            if low > most[i]:
+                break
+            left = v - price_of_money * low
+            if left <= 0.0:
+                break
+            best = max(best, left * odds[i, k])
+            summed += left * (odds[i, k] - before)
+            before = odds[i, k]
+        total += summed if second[i] else best
+    return total
+
+
+def as_int(values: Floats) -> NDArray[np.int64]:
+    return np.asarray(np.floor(values), dtype=np.int64)
