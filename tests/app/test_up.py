@@ -47,6 +47,7 @@ async def _said(folder: Path, *arguments: str) -> tuple[int, str]:
         if process.returncode is None:  # one that should have refused and runs
             process.terminate()
             await process.wait()
+    assert process.returncode is not None
     return process.returncode, said.decode()
 
 
