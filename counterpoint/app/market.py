@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.progress import Progress
 from rich.table import Table
 
 market_app = typer.Typer(
@@ -107,3 +108,40 @@ def fit(
 
         for path in draw_fits(fits, out):
             console.print(f"wrote {path}", highlight=False, soft_wrap=True)
+
+
+@market_app.command()
+def speed(
+    name: Annotated[
+        str, typer.Argument(help="A scenario's name, or a .toml file of your own.")
+    ] = "stationary-v1",
+    most: Annotated[
+        int, typer.Option(min=10_000, max=100_000_000, help="The largest number of auctions.")
+    ] = 1_000_000,
+    seed: SeedOption = 0,
+) -> None:
+    """Time and memory of making 10,000 auctions, ten times that, and so on."""
+    from counterpoint.market.load import find_scenario
+    from counterpoint.market.speed import measure
+
+    scenario = find_scenario(name)
+    sizes = [10_000]
+    while sizes[-1] * 10 <= most:
+        sizes.append(sizes[-1] * 10)
+    table = Table(title=f"{scenario.name}, seed {seed}, one process")
+    for head in ("auctions", "with truths, s", "answered, s", "us per auction", "peak MiB"):
+        table.add_column(head, justify="right")
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("making auctions", total=sum(sizes) + sizes[0])
+        measure(scenario, sizes[0], seed, lambda n: progress.advance(task, n))  # compiles
+        for size in sizes:
+            found = measure(scenario, size, seed, lambda n: progress.advance(task, n))
+            each_us = (found.made_s + found.answered_s) / size * 1e6
+            table.add_row(
+                f"{size:,}",
+                f"{found.made_s:.2f}",
+                f"{found.answered_s:.2f}",
+                f"{each_us:.2f}",
+                f"{found.peak_mib:.0f}",
+            )
+    _out().print(table)

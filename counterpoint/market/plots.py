@@ -59,7 +59,7 @@ def _beside(axes: Axes, fit: Fit) -> None:
         (fit.simulated, np.ones(fit.simulated.shape), "simulated", SIMULATED),
     ):
         x, y = _ecdf(values, counts)
-        axes.plot(x, y, color=colour, label=label, linewidth=1.6 if label == "real" else 1.0)
+        axes.step(x, y, color=colour, label=label, linewidth=1.6 if label == "real" else 1.0, where="post")
     axes.set_title(f"{fit.name}\n{fit.source}: KS {fit.apart.ks:.3f}", fontsize=9)
     axes.set_xlabel(fit.unit, fontsize=8)
     axes.set_ylabel("share up to here", fontsize=8)
