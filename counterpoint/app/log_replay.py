@@ -16,7 +16,7 @@ from rich.table import Table
 from counterpoint.base.errors import ConfigError
 from counterpoint.market.logs.auctions import parse_fraction
 from counterpoint.market.logs.ipinyou_raw import ConvertReport, converted
-from counterpoint.market.logs.judge import Comparison, Interval, PolicyResult
+from counterpoint.market.logs.judge import Comparison, Interval, PolicyResult, Total
 from counterpoint.market.logs.policies import make_policy
 from counterpoint.market.logs.read import read_logs
 from counterpoint.market.logs.run import FileResult, ReplayReport, ReplaySettings, replay
@@ -75,6 +75,8 @@ def show(report: ReplayReport) -> Group:
             f"{file.file}: {file.judged_rows:,} auctions judged, {file.train_rows:,} before them to tune on"
         )
         parts += [f"{how}; {budget}", "", _won(file), "", _cost(file), ""]
+    if len(report.files) > 1:
+        parts += [f"all {len(report.files)} files", "", _totals(report.totals), ""]
     listed = [(file.file, file.comparisons) for file in report.files]
     listed.append((f"all {len(report.files)} files", report.pooled))
     for name, comparisons in listed:
@@ -125,6 +127,21 @@ def _cost(file: FileResult) -> Table:
             _fen(r.surplus),
             "-" if r.surplus_share is None else f"{r.surplus_share:.2%}",
             "-" if r.stopped_at_row is None else f"{r.stopped_at_row:,}",
+        )
+    return table
+
+
+def _totals(totals: Sequence[Total]) -> Table:
+    table = _columns(Table(box=None), ("clicks", "sum pctr", "value", "spend", "surplus", "of perfect"))
+    for t in totals:
+        table.add_row(
+            t.policy,
+            str(t.clicks),
+            f"{t.sum_pctr:.2f}",
+            _fen(t.value),
+            _fen(t.spend_milli_fen),
+            _fen(t.surplus),
+            "-" if t.surplus_share is None else f"{t.surplus_share:.2%}",
         )
     return table
 

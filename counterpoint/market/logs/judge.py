@@ -51,8 +51,21 @@ class PolicyResult(Struct, kw_only=True):
     surplus: float  # value less spend
     surplus_share: float | None  # of perfect information's; None where that is 0
     stopped_at_row: int | None  # first judged auction that the budget's end cut off
-    seconds: float
     parameters: dict[str, float] = {}
+
+
+class Total(Struct, frozen=True, kw_only=True):
+    """One policy over all files."""
+
+    policy: str
+    wins: int
+    clicks: int
+    sum_pctr: float
+    value: float
+    spend_milli_fen: int
+    overspend_milli_fen: int
+    surplus: float
+    surplus_share: float | None
 
 
 class Comparison(Struct, frozen=True, kw_only=True):
@@ -161,7 +174,6 @@ def summarise(
     run: Run,
     budget: int | None,
     stopped_at: int | None,
-    seconds: float,
     *,
     looks_ahead: bool,
     tuned_on_prices: bool,
@@ -191,6 +203,21 @@ def summarise(
         surplus=value - spend,
         surplus_share=(value - spend) / perfect if perfect > 0 else None,
         stopped_at_row=stopped_at,
-        seconds=seconds,
         parameters=parameters,
+    )
+
+
+def total(results: Sequence[PolicyResult], perfect: float) -> Total:
+    """``results`` of one policy, ``perfect`` the sum of perfect information's surplus."""
+    surplus = sum(r.surplus for r in results)
+    return Total(
+        policy=results[0].policy,
+        wins=sum(r.wins for r in results),
+        clicks=sum(r.clicks for r in results),
+        sum_pctr=sum(r.sum_pctr for r in results),
+        value=sum(r.value for r in results),
+        spend_milli_fen=sum(r.spend_milli_fen for r in results),
+        overspend_milli_fen=sum(r.overspend_milli_fen for r in results),
+        surplus=surplus,
+        surplus_share=surplus / perfect if perfect > 0 else None,
     )

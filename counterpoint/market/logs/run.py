@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from itertools import combinations
-from time import perf_counter
 
 import numpy as np
 from msgspec import Struct
@@ -23,12 +22,14 @@ from counterpoint.market.logs.judge import (
     Comparison,
     PolicyResult,
     Run,
+    Total,
     block_sums,
     blocks_of,
     compare,
     draws,
     perfect_surplus,
     summarise,
+    total,
 )
 from counterpoint.market.logs.policies import ReplayPolicy, make_policy
 from counterpoint.market.logs.read import EPISODES, TIMED, AuctionLog, FloatArray
@@ -76,6 +77,7 @@ class ReplayReport(Struct, kw_only=True):
     notes: list[str]
     settings: ReplaySettings
     files: list[FileResult] = []
+    totals: list[Total] = []  # over all files
     pooled: list[Comparison] = []  # several files: totals over all, each file a stratum
 
 
@@ -129,6 +131,9 @@ def replay(
     pairs = list(combinations(settings.policies, 2))
     for file, by_policy, d in zip(report.files, sums, drawn, strict=True):
         file.comparisons = [compare(b, a, [by_policy[b]], [by_policy[a]], [d]) for a, b in pairs]
+    perfect = sum(file.perfect_surplus for file in report.files)
+    by_name = zip(*(file.policies for file in report.files), strict=True)
+    report.totals = [total(results, perfect) for results in by_name]
     if len(logs) > 1:
         report.pooled = [
             compare(b, a, [by[b] for by in sums], [by[a] for by in sums], drawn) for a, b in pairs
@@ -193,7 +198,6 @@ def _one_file(
     )
     sums: dict[str, dict[str, FloatArray]] = {}
     for name in settings.policies:
-        started = perf_counter()
         policy = make_policy(name)
         policy.fit(
             train_view(
@@ -219,7 +223,6 @@ def _one_file(
                 run,
                 result.budget_milli_fen,
                 stopped_at,
-                perf_counter() - started,
                 looks_ahead=policy.looks_ahead,
                 tuned_on_prices=policy.tuned_on_prices,
                 parameters=parameters,

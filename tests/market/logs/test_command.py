@@ -69,6 +69,16 @@ def test_replay_auctions_writes_what_it_shows(tmp_path: Path) -> None:
     assert max(len(text) for text in shown.splitlines()) <= 80
 
 
+def test_the_same_command_writes_the_same_bytes(tmp_path: Path) -> None:
+    log = as_csv(make_log(2_000), tmp_path / "a.csv")
+    words = ("replay", "auctions", log, "--policy", "random", "--policy", "counterpoint", "--feedback", "win")
+    for name in ("one.json", "two.json"):
+        invoke(*words, "--seed", "5", "--json", tmp_path / name)
+    assert (tmp_path / "one.json").read_bytes() == (tmp_path / "two.json").read_bytes()
+    invoke(*words, "--seed", "6", "--json", tmp_path / "three.json")
+    assert (tmp_path / "one.json").read_bytes() != (tmp_path / "three.json").read_bytes()
+
+
 def test_left_out_means_second_price_a_sixteenth_constant_and_linear(tmp_path: Path) -> None:
     out = tmp_path / "out.json"
     invoke("replay", "auctions", as_csv(make_log(2_000), tmp_path / "a.csv"), "--json", out)

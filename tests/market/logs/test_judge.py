@@ -108,6 +108,9 @@ def test_several_files_are_pooled_and_the_report_says_how_to_get_it_again() -> N
     ]
     total = [sum(file.policies[i].value for file in told.files) for i in (0, 1)]
     assert told.pooled[0].value_gain.value == pytest.approx(total[1] / total[0] - 1.0)
+    assert [t.value for t in told.totals][:2] == total
+    perfect = sum(file.perfect_surplus for file in told.files)
+    assert told.totals[1].surplus_share == pytest.approx(told.totals[1].surplus / perfect)
     assert told.settings == settings
     assert told.notes[0].startswith("COUNTERFACTUAL")
     assert any(note.startswith("truncated") for note in told.notes)
