@@ -20,8 +20,7 @@ from counterpoint.base.jit import njit
 from counterpoint.bidder import fits, kernels
 from counterpoint.bidder.scratch import Scratch
 from counterpoint.bidder.view import ArmTables, View
-from counterpoint.bidding.policy import CompiledBidding
-from counterpoint.bidding.price import price
+from counterpoint.bidding.policy import CompiledBidding, price
 from counterpoint.catalog import kernels as index_kernels
 from counterpoint.creative.policy import CompiledCreative, choose
 
