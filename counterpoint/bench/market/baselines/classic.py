@@ -106,7 +106,8 @@ class Classic:
         if shares is None:
             return None
         owner = facts.day_budget_nanos / facts.pool_nanos
-        return np.asarray((1.0 - self._p["trust"]) * owner + self._p["trust"] * shares / shares.sum())
+        trust = self._p[self._split.trust]
+        return np.asarray((1.0 - trust) * owner + trust * shares / shares.sum())
 
     def decide(self, requests: Requests, books: Books) -> Answers:
         auctions, facts = requests.auctions, self.facts
@@ -173,8 +174,8 @@ LADDER: Final[dict[str, Callable[[Parts | None], Classic]]] = {
     "roas": _classic("roas", split=ByReturn()),
     "greedy": _classic("greedy", creative=lambda p: DiscountedGreedy(p["memory"])),
     "thompson": _classic("thompson", creative=lambda p: BetaThompson(p["memory"])),
-    # B1's strongest parts together
+    # what a skilled team would put together of these
     "tools": _classic(
-        "tools", "factor", lambda p: BetaThompson(p["memory"]), ByReturn(), lambda p: Pid(p["gain"])
+        "tools", "value", lambda p: BetaThompson(p["memory"]), ByReturn(), lambda p: Pid(p["gain"])
     ),
 }

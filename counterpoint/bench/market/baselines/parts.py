@@ -115,17 +115,23 @@ class BetaThompson(_Counting):
 
 
 class SplitRule(Protocol):
+    trust: str  # name of the parameter: how far this rule replaces the owner's split
+
     def shares(self, log: Log, day: int, worth: Floats) -> Floats | None:
         """``worth``: [campaign] nanos told to be earned in the last period."""
 
 
 class Equal:
+    trust = "trust"
+
     def shares(self, log: Log, day: int, worth: Floats) -> Floats | None:
         return np.ones(log.facts.campaigns)
 
 
 class ByConversions:
     """Budgets by last period's results (conversions, or what the goal counts), each in units of its worth."""
+
+    trust = "trust"
 
     def shares(self, log: Log, day: int, worth: Floats) -> Floats | None:
         if day < WEEK_DAYS // 3 or not worth.any():
@@ -135,6 +141,8 @@ class ByConversions:
 
 class ByReturn:
     """Return on ad spend of the last period times spend's fair share: money goes where a unit of it earned most."""
+
+    trust = "trust_return"
 
     def shares(self, log: Log, day: int, worth: Floats) -> Floats | None:
         spend = log.spend[log.window(day)].sum(axis=0)

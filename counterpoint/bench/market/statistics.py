@@ -1,0 +1,212 @@
+"""From runs to scores, from scores to comparisons, and no verdict from too few seeds.
+
+Constraint-penalised value, per campaign and summed: value x min(1, (target / CPA)^2) - 10 x overspend (the CPA score of
+AuctionNet, Su et al. 2024, with this project's price of overspending). Worth is counted at the goal's target, so
+target / CPA = worth / spend for every goal: cost per click, per action, per thousand, or return on ad spend.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+from msgspec import Struct
+
+from counterpoint.bench.market.driver import Run
+from counterpoint.bench.market.facts import NANOS, Floats
+from counterpoint.bench.market.oracles import Bounds
+
+OVERSPEND_PRICE: Final = 10.0
+PAIRS_MIN: Final = 30
+PILOT_PAIRS: Final = 10
+Z_ONE_SIDED_5: Final = 1.645
+Z_POWER_90: Final = 1.282
+RESAMPLES: Final = 10_000
+
+
+class Score(Struct, frozen=True, kw_only=True):
+    """One policy, scenario and seed, judged days. Money in account currency; rates are expected ones (true
+    probabilities of the won impressions), ``*_realised`` what happened. None: nothing to divide by."""
+
+    policy: str
+    oracle: bool
+    scenario: str
+    seed: int
+    penalised: float
+    value: float
+    value_realised: float
+    spend: float
+    budget: float
+    overspend: float
+    impressions: int
+    reach: int  # people
+    ctr: float | None
+    cpa: float | None  # spend of all campaigns / all conversions, whatever the goal
+    cost_to_target: float | None  # spend / worth at target: 1 is on target, below is better
+    campaigns_off_target: int
+    relevance: float | None  # mean share of people to whom the ad means less than to who saw it; chance: 0.5
+    satisfaction: float | None
+    regret: float | None  # bound-known - value; None: bound not computed
+    refused: int
+
+
+class Interval(Struct, frozen=True, kw_only=True):
+    value: float
+    low: float  # 2.5 %
+    high: float  # 97.5 %
+
+
+class Comparison(Struct, frozen=True, kw_only=True):
+    """Paired by seed: penalised value of ``policy`` over ``against``."""
+
+    scenario: str  # "all": geometric mean over scenarios, each alike
+    policy: str
+    against: str
+    pairs: int
+    ratio: Interval | None  # of geometric means; None: a side earned nothing on some seed
+    pairs_needed: int | None  # for ``effect`` at 5 % one-sided and 90 % power; None: no pilot yet
+    verdict: str
+
+
+def penalised(value: Floats, spend: Floats, overspend: float) -> float:
+    """[campaign] of whole judged time, one currency.
+
+    >>> penalised(np.array([10.0, 4.0]), np.array([5.0, 8.0]), 0.0)
+    11.0
+    """
+    ratio = np.divide(value, spend, out=np.full(value.shape, np.inf), where=spend > 0)
+    return float((value * np.minimum(1.0, ratio * ratio)).sum()) - OVERSPEND_PRICE * overspend
+
+
+def score(run: Run, bound: Bounds | None = None) -> Score:
+    judged = slice(run.warm_up_days, None)
+    t = run.tally
+    value, spend = t.value[judged].sum(axis=0) / NANOS, t.spend[judged].sum(axis=0) / NANOS
+    over = np.maximum(t.spend[judged].sum(axis=1) - t.budget[judged].sum(axis=1), 0).sum() / NANOS
+    impressions = int(t.impressions[judged].sum())
+    conversions = float(t.conversions[judged].sum())
+
+    def per_impression(total: Floats) -> float | None:
+        return float(total[judged].sum()) / impressions if impressions else None
+
+    return Score(
+        policy=run.policy,
+        oracle=run.oracle,
+        scenario=run.scenario,
+        seed=run.seed,
+        penalised=penalised(value, spend, float(over)),
+        value=float(value.sum()),
+        value_realised=float(t.value_realised[judged].sum()) / NANOS,
+        spend=float(spend.sum()),
+        budget=float(t.budget[judged].sum()) / NANOS,
+        overspend=float(over),
+        impressions=impressions,
+        reach=run.reach,
+        ctr=per_impression(t.clicks),
+        cpa=float(spend.sum()) / conversions if conversions > 0 else None,
+        cost_to_target=float(spend.sum() / value.sum()) if value.sum() > 0 else None,
+        campaigns_off_target=int((spend > value).sum()),
+        relevance=per_impression(t.relevance),
+        satisfaction=per_impression(t.satisfaction),
+        regret=None if bound is None else bound.known / NANOS - float(value.sum()),
+        refused=run.refused,
+    )
+
+
+def pairs_needed(log_ratios: Sequence[float], effect: float) -> int | None:
+    """Seeds needed to show a true gain of ``effect`` (0.05: 5 %); the first :data:`PILOT_PAIRS` are the pilot.
+
+    n = ((1.645 + 1.282) s / log(1 + effect))^2, at least :data:`PAIRS_MIN`. None below three pairs: no spread known.
+
+    >>> pairs_needed([0.1, 0.3, 0.2, 0.0], 0.05)
+    60
+    """
+    pilot = np.array(log_ratios[:PILOT_PAIRS])
+    if pilot.size < 3:
+        return None
+    sd = float(pilot.std(ddof=1))
+    return max(PAIRS_MIN, math.ceil(((Z_ONE_SIDED_5 + Z_POWER_90) * sd / math.log1p(effect)) ** 2))
+
+
+def compare(
+    scores: Sequence[Score], policy: str, against: str, effect: float, seed: int = 0
+) -> list[Comparison]:
+    """One comparison per scenario, and one of all where there are several: bootstrap over seeds inside each scenario."""
+    names = list(dict.fromkeys(s.scenario for s in scores))
+    by = {(s.scenario, s.seed, s.policy): s.penalised for s in scores}
+    logs: list[Floats | None] = []
+    out: list[Comparison] = []
+    for name in names:
+        seeds = sorted({s.seed for s in scores if s.scenario == name})
+        pairs = [
+            (by[name, k, policy], by[name, k, against])
+            for k in seeds
+            if (name, k, policy) in by and (name, k, against) in by
+        ]
+        good = bool(pairs) and all(a > 0.0 and b > 0.0 for a, b in pairs)
+        ratios = np.array([math.log(a / b) for a, b in pairs]) if good else None
+        logs.append(ratios)
+        out.append(_judged(name, policy, against, len(pairs), [ratios], effect, seed))
+    if len(names) > 1:
+        out.append(_judged("all", policy, against, min(c.pairs for c in out), logs, effect, seed))
+    return out
+
+
+def _judged(
+    scenario: str,
+    policy: str,
+    against: str,
+    pairs: int,
+    logs: Sequence[Floats | None],
+    effect: float,
+    seed: int,
+) -> Comparison:
+    strata = [part for part in logs if part is not None]
+    if len(strata) < len(logs) or pairs == 0:
+        return Comparison(
+            scenario=scenario,
+            policy=policy,
+            against=against,
+            pairs=pairs,
+            ratio=None,
+            pairs_needed=None,
+            verdict="refused: on some seed one of them earned nothing, so there is no ratio",
+        )
+    interval = bootstrap(strata, seed)
+    sizes = [pairs_needed(part.tolist(), effect) for part in strata]
+    needed = None if None in sizes else max(n for n in sizes if n is not None)
+    return Comparison(
+        scenario=scenario,
+        policy=policy,
+        against=against,
+        pairs=pairs,
+        ratio=interval,
+        pairs_needed=needed,
+        verdict=_verdict(pairs, needed, interval),
+    )
+
+
+def _verdict(pairs: int, needed: int | None, interval: Interval) -> str:
+    if needed is None:
+        return f"refused: {pairs} seeds are no pilot; run at least {PAIRS_MIN}"
+    if pairs < needed:
+        return f"refused: {pairs} seeds; needs {needed}"
+    if interval.low > 1.0:
+        return "better"
+    if interval.high < 1.0:
+        return "worse"
+    return "no difference shown"
+
+
+def bootstrap(strata: Sequence[Floats], seed: int) -> Interval:
+    """Geometric mean over strata (each alike) of ratios given as logs; seeds drawn anew inside each stratum."""
+    generator = np.random.Generator(np.random.Philox(key=[seed, 0x626F_6F74_7374]))
+    means = np.zeros(RESAMPLES)
+    for part in strata:
+        drawn = generator.integers(0, part.size, (RESAMPLES, part.size))
+        means += part[drawn].mean(axis=1) / len(strata)
+    low, high = np.quantile(means, [0.025, 0.975])
+    middle = float(np.mean([part.mean() for part in strata]))
+    return Interval(value=math.exp(middle), low=math.exp(float(low)), high=math.exp(float(high)))
