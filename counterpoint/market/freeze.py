@@ -42,7 +42,7 @@ def measured(scenario: Scenario) -> Frozen:
 def world_digest(scenario: Scenario, seed: int = SEED) -> str:
     """Of auctions spread over the whole scenario, their truths, and what some creative would do in each.
 
-    Probabilities are rounded to nine places: the last bits of exp and log differ between processors.
+    Fractions count to seven digits, prices to a milli: the last bits of exp and log differ between processors.
     """
     world = World(scenario, seed)
     parts: list[bytes] = []
@@ -58,7 +58,7 @@ def world_digest(scenario: Scenario, seed: int = SEED) -> str:
         for table in (auctions, truth, responses, outcomes):
             for name in table.__struct_fields__:
                 column = getattr(table, name)
-                exact = np.round(column, 9) + 0.0 if column.dtype.kind == "f" else column
+                exact = column.astype(np.float32) + 0.0 if column.dtype.kind == "f" else column
                 if name in (
                     "t_ns",
                     "click_delay_ns",

@@ -49,7 +49,7 @@ def respond(
     attention: Any,
     out: Any,
 ) -> None:
-    """Rows of ``out``: click, conversion, view, skip, relevance, satisfaction.
+    """Rows of ``out``: click, conversion, and, where it has six, view, skip, relevance, satisfaction.
 
     Affinity is taste . content turned by ``turn``: standard normal over people, since contents are unit vectors.
     """
@@ -72,6 +72,8 @@ def respond(
             taste_part = click[0] * affinity
         out[0, i] = sigmoid(offset[i] + taste_part + worn)
         out[1, i] = min(sigmoid(conversion_logit[i] + conversion_taste * affinity) * lift[i], 0.95)
+        if out.shape[0] == 2:
+            continue
         out[2, i] = sigmoid(attention[3] + attention[4] * quality[i])
         out[3, i] = 0.0
         if timed[i]:

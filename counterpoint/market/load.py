@@ -13,6 +13,7 @@ from typing import Any, Final
 import msgspec
 
 from counterpoint.base.errors import ConfigError
+from counterpoint.catalog.model import Media
 from counterpoint.market.scenario import Jump, Outage, Scenario, Shock
 
 NAMES: Final = (
@@ -29,6 +30,7 @@ NAMES: Final = (
     "misspecified-v1",
 )
 BASES_MAX: Final = 8
+CREATIVES_MAX: Final = 100_000
 FILE_BYTES_MAX: Final = 4 * 1024 * 1024
 
 
@@ -147,6 +149,7 @@ def problems(scenario: Scenario) -> Iterator[str]:
             yield f"{at}.prices.components: no weight above 0; give at least one component a weight"
         if path.prices.floors and not sum(floor.weight for floor in path.prices.floors) > 0:
             yield f"{at}.prices.floors: no weight above 0; give one a weight or take the floors out"
+    yield from _too_many(s)
     for n, campaign in enumerate(s.campaign):
         at = f"campaign[{n}] ({campaign.id})"
         if campaign.advertiser not in advertisers:
@@ -177,6 +180,20 @@ def problems(scenario: Scenario) -> Iterator[str]:
                 yield f"{kind}[{n}].venues: no [[venue]] has the id {name!r}; name one of {sorted(venues)}"
     if not sum(c.weight for c in s.conversion.delay.components) > 0:
         yield "conversion.delay.components: no weight above 0; give at least one a weight"
+
+
+def _too_many(s: Scenario) -> Iterator[str]:
+    total = 0
+    for n, campaign in enumerate(s.campaign):
+        if len(set(campaign.media)) < len(campaign.media):
+            yield f"campaign[{n}] ({campaign.id}).media: a medium is named twice; name each once"
+        formats = sum(len(s.size) if media is Media.BANNER else 1 for media in campaign.media)
+        total += formats * s.creatives.per_format * s.churn.generations
+    if total > CREATIVES_MAX:
+        yield (
+            f"creatives.per_format: {total:,} creatives in all, more than {CREATIVES_MAX:,}; "
+            "lower it, churn.generations or the number of campaigns"
+        )
 
 
 def _twice(kind: str, ids: list[str]) -> Iterator[str]:

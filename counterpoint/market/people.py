@@ -73,6 +73,7 @@ class Ads:
         self.appeal: NDArray[np.float64] = np.repeat(
             (explained + hidden)[:, None], days, axis=1
         )  # [creative, day]
+        self._wanders = s.drift.appeal_sd != 0.0
         self._wander(s, seed)
         # what jumps add, by the number of jumps passed: [creative, jumps + 1]
         self.jumps: NDArray[np.float64] = np.zeros((n, len(s.jump) + 1))
@@ -84,7 +85,7 @@ class Ads:
             self.jumps[:, k + 1] = np.where(redrawn, anew - hidden, self.jumps[:, k])
 
     def _wander(self, s: Scenario, seed: int) -> None:
-        if s.drift.appeal_sd == 0.0:
+        if not self._wanders:
             return
         which = np.arange(self.appeal.shape[0])
         memory = s.drift.appeal_memory
@@ -100,9 +101,12 @@ class Ads:
         day = np.clip(day, 0.0, self.appeal.shape[1] - 1.001)
         whole = day.astype(np.int64)
         part = day - whole
-        passed = np.searchsorted(self.jump_days, day, side="right")
-        path = self.appeal[creatives, whole] * (1.0 - part) + self.appeal[creatives, whole + 1] * part
-        return np.asarray(path + self.jumps[creatives, passed], dtype=np.float64)
+        path = self.appeal[creatives, whole]
+        if self._wanders:
+            path = path * (1.0 - part) + self.appeal[creatives, whole + 1] * part
+        if self.jump_days.size:
+            path = path + self.jumps[creatives, np.searchsorted(self.jump_days, day, side="right")]
+        return np.asarray(path, dtype=np.float64)
 
 
 def _vectors(seed: int, index: NDArray[np.int64], kind: int) -> NDArray[np.float64]:

@@ -145,51 +145,7 @@ class World:
         ``exposures[k]``: decayed impressions of the campaign on the person before (``state.Exposures.of``; None: none).
         ``stock``: advertising stock [campaign, supply] (``state.Stock.at``; None: none).
         """
-        t_ns, user = auctions.t_ns[rows], auctions.user[rows]
-        supply, media = auctions.supply[rows].astype(np.int64), auctions.media[rows].astype(np.int64)
-        campaign = self.design.campaign[creatives].astype(np.int64)
-        day = self.timeline.day_of(t_ns)
-        if rows.shape[0] < len(auctions):
-            quality = self.quality(auctions.take(rows))
-        else:  # many creatives an auction
-            quality = self.quality(auctions)[rows]
-        seen = np.zeros(rows.shape[0]) if exposures is None else np.asarray(exposures, dtype=np.float64)
-        match = self._category_match[auctions.place[rows].astype(np.int64), campaign]
-        click = self.scenario.click
-        lift = np.ones(rows.shape[0]) if stock is None else self.lift(stock)[campaign, supply]
-        lift = lift * self.timeline.conversion[self.timeline.hour_of(t_ns)]
-        turn = np.deg2rad(self.scenario.drift.taste_turn_deg) * day if self._turns else NO_TURN
-        offset = (
-            self._click_base[media]
-            + self._size_weight[auctions.size[rows].astype(np.int64)]
-            + click.quality_weight * quality
-            + click.category_match * match
-            + self.people.click_bias[user]
-            - self.people.aversion[user, media]
-            + self.ads.appeal_at(creatives, day)
-        )
-        out = np.empty((6, rows.shape[0]))
-        respond(
-            self.people.taste,
-            self.ads.content,
-            user,
-            creatives,
-            turn,
-            offset,
-            seen,
-            np.array([click.taste_weight, click.fatigue_weight, click.wear_in, float(click.link == "steep")]),
-            self._conversion_logit[campaign] + self.people.conversion_bias[user],
-            lift,
-            self.scenario.conversion.taste_weight,
-            self.people.aversion[user, media] / max(self.scenario.users.aversion, 1e-9),
-            quality,
-            (media == MEDIA.index(Media.VIDEO)) | (media == MEDIA.index(Media.AUDIO)),
-            self._attention,
-            out,
-        )
-        order = self._order_value[campaign]
-        goal = self._goal_weights[campaign]  # per impression, click, conversion, unit of order value
-        worth = goal[:, 0] + out[0] * (goal[:, 1] + out[1] * (goal[:, 2] + goal[:, 3] * order))
+        out, campaign = self._respond(auctions, rows, creatives, exposures, stock, detail=True)
         return Responses(
             click=out[0],
             conversion=out[1],
@@ -197,15 +153,28 @@ class World:
             skip=out[3],
             relevance=out[4],
             satisfaction=out[5],
-            order_value=order,
-            value_micros=worth,
+            order_value=self._order_value[campaign],
+            value_micros=self._worth(out, campaign),
         )
+
+    def values(
+        self,
+        auctions: Auctions,
+        rows: Rows,
+        creatives: Rows,
+        exposures: Floats | None = None,
+        stock: Floats | None = None,
+    ) -> Floats:
+        """``responses(...).value_micros`` alone, in about half the time: for those who know the truth and choose by it."""
+        out, campaign = self._respond(auctions, rows, creatives, exposures, stock, detail=False)
+        return self._worth(out, campaign)
 
     def click_probability(
         self, auctions: Auctions, rows: Rows, creatives: Rows, exposures: Floats | None = None
     ) -> Floats:
         """P(click | shown) alone; as :meth:`responses`."""
-        return self.responses(auctions, rows, creatives, exposures).click
+        out, _ = self._respond(auctions, rows, creatives, exposures, None, detail=False)
+        return np.asarray(out[0], dtype=np.float64)
 
     def lift(self, stock: Floats) -> Floats:
         """Factor on conversion rates of an advertising stock: carry-over, then saturation. 1 at a stock of 0."""
@@ -280,6 +249,66 @@ class World:
         return out
 
     # ---- parts
+
+    def _worth(self, out: Floats, campaign: Rows) -> Floats:
+        goal = self._goal_weights[campaign]  # per impression, click, conversion, unit of order value
+        order = self._order_value[campaign]
+        worth = goal[:, 0] + out[0] * (goal[:, 1] + out[1] * (goal[:, 2] + goal[:, 3] * order))
+        return np.asarray(worth, dtype=np.float64)
+
+    def _respond(
+        self,
+        auctions: Auctions,
+        rows: Rows,
+        creatives: Rows,
+        exposures: Floats | None,
+        stock: Floats | None,
+        detail: bool,
+    ) -> tuple[Floats, Rows]:
+        """(rows of ``kernels.respond``, the creatives' campaigns)."""
+        t_ns, user = auctions.t_ns[rows], auctions.user[rows]
+        supply, media = auctions.supply[rows].astype(np.int64), auctions.media[rows].astype(np.int64)
+        campaign = self.design.campaign[creatives].astype(np.int64)
+        day = self.timeline.day_of(t_ns)
+        if rows.shape[0] < len(auctions):
+            quality = self.quality(auctions.take(rows))
+        else:  # many creatives an auction
+            quality = self.quality(auctions)[rows]
+        seen = np.zeros(rows.shape[0]) if exposures is None else np.asarray(exposures, dtype=np.float64)
+        match = self._category_match[auctions.place[rows].astype(np.int64), campaign]
+        click = self.scenario.click
+        lift = np.ones(rows.shape[0]) if stock is None else self.lift(stock)[campaign, supply]
+        lift = lift * self.timeline.conversion[self.timeline.hour_of(t_ns)]
+        turn = np.deg2rad(self.scenario.drift.taste_turn_deg) * day if self._turns else NO_TURN
+        offset = (
+            self._click_base[media]
+            + self._size_weight[auctions.size[rows].astype(np.int64)]
+            + click.quality_weight * quality
+            + click.category_match * match
+            + self.people.click_bias[user]
+            - self.people.aversion[user, media]
+            + self.ads.appeal_at(creatives, day)
+        )
+        out = np.empty((6 if detail else 2, rows.shape[0]))
+        respond(
+            self.people.taste,
+            self.ads.content,
+            user,
+            creatives,
+            turn,
+            offset,
+            seen,
+            np.array([click.taste_weight, click.fatigue_weight, click.wear_in, float(click.link == "steep")]),
+            self._conversion_logit[campaign] + self.people.conversion_bias[user],
+            lift,
+            self.scenario.conversion.taste_weight,
+            self.people.aversion[user, media] / max(self.scenario.users.aversion, 1e-9),
+            quality,
+            (media == MEDIA.index(Media.VIDEO)) | (media == MEDIA.index(Media.AUDIO)),
+            self._attention,
+            out,
+        )
+        return out, campaign
 
     def quality(self, auctions: Auctions) -> Floats:
         """Of each page, hidden: standard normal within its supply path."""

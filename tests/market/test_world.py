@@ -87,6 +87,8 @@ def test_a_row_is_the_same_alone_and_among_others(world: World) -> None:
         world.outcomes(auctions, rows, creatives, among),
         world.outcomes(auctions.take(rows), np.arange(43), creatives, alone),
     )
+    assert world.values(auctions, rows, creatives).tobytes() == among.value_micros.tobytes()
+    assert world.click_probability(auctions, rows, creatives).tobytes() == among.click.tobytes()
     many = world.responses(auctions, np.repeat(np.arange(300), 2), np.tile([1, 2], 300))
     assert same(many.take(np.arange(0, 600, 2)), world.responses(auctions, np.arange(300), np.full(300, 1)))
 

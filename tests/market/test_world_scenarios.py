@@ -190,6 +190,16 @@ WRONG = {
     "no taste for audio": ("[click]\nbase = { banner = 'x' }\n", ["click.base"]),
     "nobody there": ("[users]\ncountries = [{ code = 'FRA', share = 1.0 }]\n", ["harbor-europe", "DEU"]),
     "twice": ("[[venue]]\nid = 'a'\n[[venue]]\nid = 'a'\n", ["venue", "'a'", "rename"]),
+    "a medium twice": (
+        "[[campaign]]\nid = 'c'\nadvertiser = 'stride'\ngoal = 'clicks'\ngoal_value_micros = 1\n"
+        "daily_budget = 1.0\nmedia = ['video', 'video']\n",
+        ["campaign[0] (c).media", "once"],
+    ),
+    "too many creatives": (
+        "[creatives]\nper_format = 200\n[churn]\ngenerations = 50\n",
+        ["per_format", "lower"],
+    ),
+    "not a number": ("[drift]\nprice_sd = nan\n", ["drift.price_sd"]),
     "unknown base": ("", ["base", "nothing-v1", "stationary-v1"]),
     "taken name": ("", ["stationary-v1", "choose another"]),
     "not TOML": ("[users\n", ["not TOML", "line"]),
