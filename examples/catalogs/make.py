@@ -310,11 +310,11 @@ def demo() -> str:
                  goal="clicks", target_cpc="0.20", bid_ceiling_cpm="12.00"),
         campaign("stride-radio", "stride", "Stride, on the radio", "800.00", "200.00", "1600.00",
                  goal="reach", target_cpm="9.00", bid_ceiling_cpm="14.00"),
-        # Its owner hopes for five times the clicks that people give, and for more reach than that price buys. Until that is
+        # Its owner hopes for seven times the clicks that people give, and for more reach than that price buys. Until that is
         # learned, line item by line item, its clicks are too dear: the bidding agent wishes a lower bid ceiling. And it
         # falls behind its plan: the budget agent wishes a higher one.
         campaign("volta-launch", "volta", "Volta, launch in America", "3000.00", "2500.00", "3500.00",
-                 goal="clicks", target_cpc="0.02", bid_ceiling_cpm="4.00", reach_weight=0.6, cost_weight=0.4),
+                 goal="clicks", target_cpc="0.015", bid_ceiling_cpm="4.00", reach_weight=0.6, cost_weight=0.4),
         campaign("volta-film", "volta", "Volta, the film", "1000.00", "200.00", "1800.00",
                  goal="reach", target_cpm="10.00", bid_ceiling_cpm="16.00"),
         campaign("harbor-bookings", "harbor", "Harbor, bookings", "1200.00", "400.00", "1600.00",
@@ -323,9 +323,9 @@ def demo() -> str:
         campaign("harbor-teaser", "harbor", "Harbor, teaser", "1.50", "1.00", "2.00",
                  pacing="asap", goal="reach", target_cpm="6.00", bid_ceiling_cpm="8.00"),
         campaign("lumen-clicks", "lumen", "Lumen, visits", "1000.00", "400.00", "1600.00",
-                 goal="clicks", target_cpc="0.15", bid_ceiling_cpm="12.00"),
+                 goal="clicks", target_cpc="0.30", bid_ceiling_cpm="12.00"),
         campaign("lumen-sales", "lumen", "Lumen, sales", "800.00", "200.00", "1400.00",
-                 goal="conversions", target_cpa="1.50", bid_ceiling_cpm="14.00"),
+                 goal="conversions", target_cpa="4.00", bid_ceiling_cpm="14.00"),
     ]  # fmt: skip
 
     def item(name: str, owner: str, media: str, targeting: Row | None = None, **more: Any) -> Row:
@@ -336,8 +336,8 @@ def demo() -> str:
 
     capped: Row = {"frequency_cap": {"impressions": 6, "window_s": 3600}}
     english = ["USA", "GBR", "CAN"]
-    elsewhere = ["GBR", "DEU", "CAN"]  # display in America is the launch's alone
-    hopeful: Row = {"expected_click_rate": 0.12}
+    elsewhere = ["GBR", "CAN"]  # display in America is the launch's alone, in Germany that of Stride
+    hopeful: Row = {"expected_click_rate": 0.16}
     america: Row = {"countries": ["USA"]}
     launch: dict[str, Row] = {
         "desktop": america | {"channels": ["site"], "device_types": [2]},
@@ -345,9 +345,9 @@ def demo() -> str:
         "app": america | {"channels": ["app"]},
     }
     line_items = [
-        item("stride-banner-web", "stride-clicks", "banner", {"channels": ["site"], "countries": elsewhere}, **capped),
-        item("stride-banner-app", "stride-clicks", "banner", {"channels": ["app"], "countries": elsewhere}, **capped),
-        item("stride-native", "stride-clicks", "native", {"countries": elsewhere}),
+        item("stride-banner-web", "stride-clicks", "banner", {"channels": ["site"], "countries": ["DEU"]}, **capped),
+        item("stride-banner-app", "stride-clicks", "banner", {"channels": ["app"], "countries": ["DEU"]}, **capped),
+        item("stride-native", "stride-clicks", "native", {"countries": ["DEU"]}),
         item("stride-video", "stride-clicks", "video", {"device_types": [4, 5]}),
         item("stride-audio", "stride-radio", "audio", {"exchanges": ["airwave"]}, **capped),
         *(
