@@ -370,6 +370,49 @@ def bench_delivery(json: JsonOption = None, seed: int = 1) -> None:
     _write_json(json, results)
 
 
+@bench_app.command("market")
+def bench_market(
+    scenario: Annotated[
+        list[str], typer.Option(help="By name or path, as often as wanted or with commas; or all.")
+    ],
+    policies: Annotated[
+        list[str] | None, typer.Option(help="By name, as often as wanted or with commas.")
+    ] = None,
+    seeds: Annotated[
+        str, typer.Option(help="0-99 tune, 100-199 validate, 10000 and above test.")
+    ] = "100-129",
+    against: Annotated[str, typer.Option(help="Whom the others are compared with.")] = "manual",
+    effect: Annotated[float, typer.Option(help="Least gain worth telling: sets the sample size.")] = 0.05,
+    auctions: Annotated[int | None, typer.Option(min=100, help="Another length of every scenario.")] = None,
+    check_ordering: Annotated[
+        bool, typer.Option("--check-ordering", help="Only: do oracle and bounds stand above everybody?")
+    ] = False,
+    json: JsonOption = None,
+    html: Annotated[Path | None, typer.Option(help="Write a report with plots to this file.")] = None,
+) -> None:
+    """The scoreboard of the simulated market: baselines, oracles and bounds, compared by paired seeds."""
+    from counterpoint.bench.market import players, show
+
+    chosen = policies or list(players.DEFAULT)
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    out = Console(markup=False, highlight=False)
+    if not out.is_terminal:
+        out = Console(width=WIDTH_OF_FILES, markup=False, highlight=False)
+    with Progress(*columns, console=console) as progress:
+        if check_ordering:
+            broken = show.ordered(scenario, chosen, seeds, auctions, progress)
+        else:
+            board, timings = show.played(scenario, chosen, seeds, against, effect, auctions, progress)
+            broken = board.ordering
+    if check_ordering:
+        out.print("\n".join(show.ordering_lines(broken)) or "oracle and bounds stand above everybody")
+        _write_json(json, broken)
+    else:
+        show.write(board, timings, json, html)
+        out.print(show.shown(board))
+    raise typer.Exit(1 if broken else 0)
+
+
 # ---- parts
 
 

@@ -66,7 +66,7 @@ class Comparison(Struct, frozen=True, kw_only=True):
     against: str
     pairs: int
     ratio: Interval | None  # of geometric means; None: a side earned nothing on some seed
-    pairs_needed: int | None  # for ``effect`` at 5 % one-sided and 90 % power; None: no pilot yet
+    pairs_needed: int | None  # see :func:`pairs_needed`; None: no pilot yet
     verdict: str
 
 
@@ -116,18 +116,20 @@ def score(run: Run, bound: Bounds | None = None) -> Score:
 
 
 def pairs_needed(log_ratios: Sequence[float], effect: float) -> int | None:
-    """Seeds needed to show a true gain of ``effect`` (0.05: 5 %); the first :data:`PILOT_PAIRS` are the pilot.
+    """Seeds needed to tell the two apart; the first :data:`PILOT_PAIRS` are the pilot. None below three: no spread.
 
-    n = ((1.645 + 1.282) s / log(1 + effect))^2, at least :data:`PAIRS_MIN`. None below three pairs: no spread known.
+    n = ((1.645 + 1.282) s / d)^2, at least :data:`PAIRS_MIN`: 5 % one-sided, 90 % power, s the pilot's spread, d the
+    gain to expect: the pilot's mean less one standard error, but no smaller than ``effect`` (0.05: 5 %).
 
-    >>> pairs_needed([0.1, 0.3, 0.2, 0.0], 0.05)
-    60
+    >>> pairs_needed([0.1, 0.3, -0.1, 0.0], 0.05), pairs_needed([0.4, 0.5, 0.45, 0.6], 0.05)
+    (105, 30)
     """
     pilot = np.array(log_ratios[:PILOT_PAIRS])
     if pilot.size < 3:
         return None
     sd = float(pilot.std(ddof=1))
-    return max(PAIRS_MIN, math.ceil(((Z_ONE_SIDED_5 + Z_POWER_90) * sd / math.log1p(effect)) ** 2))
+    gain = max(math.log1p(effect), abs(float(pilot.mean())) - sd / math.sqrt(pilot.size))
+    return max(PAIRS_MIN, math.ceil(((Z_ONE_SIDED_5 + Z_POWER_90) * sd / gain) ** 2))
 
 
 def compare(

@@ -22,12 +22,12 @@ SEEDS: Final = (0, 1)  # of the tuning seeds 0-99
 
 # who is played, which constant, what is tried; in this order, each with what was found before it
 PLAN: Final = (
-    ("manual", "trust", (0.0, 0.25, 0.5, 0.8)),
-    ("roas", "trust_return", (0.0, 0.25, 0.5, 0.8)),
-    ("naive", "flat_cpm", (0.7, 1.0, 1.4, 2.0, 2.8, 4.0)),
+    ("manual", "trust", (0.0, 0.25, 0.5, 0.8, 1.0)),
+    ("roas", "trust_return", (0.25, 0.5, 0.8, 1.0)),
+    ("naive", "flat_cpm", (1.4, 2.0, 2.8, 4.0, 5.6, 8.0)),
     ("shade", "factor", (0.25, 0.35, 0.45, 0.55, 0.7, 0.85)),
-    ("linear", "linear_cpm", (0.7, 1.0, 1.4, 2.0, 2.8, 4.0)),
-    ("pid", "gain", (0.02, 0.05, 0.1, 0.25, 0.5)),
+    ("linear", "linear_cpm", (1.0, 1.4, 2.0, 2.8, 4.0)),
+    ("pid", "gain", (0.05, 0.1, 0.25, 0.5, 1.0, 2.0)),
     ("greedy", "memory", (0.7, 0.85, 0.95, 1.0)),
 )
 

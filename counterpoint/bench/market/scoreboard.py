@@ -1,0 +1,288 @@
+"""The scoreboard: policies x scenarios x seeds, the bounds, and what may be said of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import Final
+
+import numpy as np
+from msgspec import Struct
+
+from counterpoint.base.errors import ConfigError
+from counterpoint.bench.market.driver import Run
+from counterpoint.bench.market.facts import NANOS, Facts, facts_of
+from counterpoint.bench.market.oracles import Bounds, bounds
+from counterpoint.bench.market.players import HINDSIGHT, ORACLES, TITLES, check_names, play_named
+from counterpoint.bench.market.statistics import Comparison, Score, compare, score
+from counterpoint.market.scenario import Scenario
+from counterpoint.market.world import World
+
+SEEDS_MAX: Final = 10_000
+LUCK: Final = 1e-9  # of rounding, in comparing sums of floats
+NOTES: Final = (
+    "A simulated market: figures rank policies on it, and promise nothing of a real one.",
+    "Value is expected worth of the won impressions at the campaigns' goals (true probabilities), after the warm-up.",
+    "bound-hindsight knows every rival's bid and cannot be reached; regret is against bound-known.",
+    "oracle knows people, ads and the distribution of rivals' bids: no learner can know as much.",
+)
+
+Report = Callable[[str, int], None]  # what is played, auctions done
+
+
+class Settings(Struct, frozen=True, kw_only=True):
+    scenarios: tuple[str, ...]
+    policies: tuple[str, ...]
+    seeds: tuple[int, ...]
+    against: str = "manual"
+    effect: float = 0.05  # least gain worth telling: what the sample size is for
+
+
+class SeedBounds(Struct, frozen=True, kw_only=True):
+    scenario: str
+    seed: int
+    hindsight: float  # account currency
+    known: float
+
+
+class Summary(Struct, frozen=True, kw_only=True):
+    """Means over seeds."""
+
+    scenario: str
+    policy: str
+    title: str
+    oracle: bool
+    hindsight: bool
+    seeds: int
+    penalised: float
+    value: float
+    spend: float
+    overspend: float
+    reach: float
+    ctr: float | None
+    cpa: float | None
+    cost_to_target: float | None
+    relevance: float | None
+    of_known_bound: float | None
+    regret: float | None
+
+
+class Ordering(Struct, frozen=True, kw_only=True):
+    """A policy above what should stand above it: a bug of the simulator, or of the bound."""
+
+    scenario: str
+    seed: int
+    policy: str
+    value: float
+    above: str
+    its_value: float
+
+
+class Scoreboard(Struct, frozen=True, kw_only=True):
+    """The same bytes for the same settings and scenarios; times are kept apart (:class:`Timing`)."""
+
+    settings: Settings
+    digests: dict[str, str]
+    auctions: dict[str, int]
+    warm_up_days: dict[str, int]
+    summaries: list[Summary]
+    comparisons: list[Comparison]
+    ordering: list[Ordering]
+    bounds: list[SeedBounds]
+    scores: list[Score]
+    notes: tuple[str, ...] = NOTES
+
+
+class Timing(Struct, frozen=True, kw_only=True):
+    scenario: str
+    policy: str
+    seed: int
+    auctions: int
+    seconds: float
+
+
+def parse_seeds(text: str) -> tuple[int, ...]:
+    """``100-129``, ``0,3,5-7``. Raises :class:`ConfigError`.
+
+    >>> parse_seeds("0,3,5-7")
+    (0, 3, 5, 6, 7)
+    """
+    seeds: list[int] = []
+    for part in text.split(","):
+        low, _, high = part.strip().partition("-")
+        try:
+            first, last = int(low), int(high or low)
+        except ValueError:
+            raise ConfigError(f"seeds {text!r}: {part!r} is no number; write 100-129 or 0,3,5-7") from None
+        if first > last or last - first >= SEEDS_MAX:
+            raise ConfigError(f"seeds {text!r}: {part!r} runs backwards or is longer than {SEEDS_MAX}")
+        seeds += range(first, last + 1)
+    if len(set(seeds)) < len(seeds):
+        raise ConfigError(f"seeds {text!r}: one is named twice; a seed counts once")
+    return tuple(seeds)
+
+
+def run(
+    scenarios: Sequence[Scenario],
+    policies: Sequence[str],
+    seeds: Sequence[int],
+    against: str = "manual",
+    effect: float = 0.05,
+    progress: Report | None = None,
+) -> tuple[Scoreboard, list[Timing]]:
+    """Every policy on every scenario and seed; policies of one seed meet the same world."""
+    check_names(tuple(policies))
+    if against not in policies:
+        raise ConfigError(
+            f"compared against {against!r}, which does not play; add it to --policies or name one that does"
+        )
+    if len({s.name for s in scenarios}) < len(scenarios):
+        raise ConfigError("a scenario is named twice; take one out")
+    if not 0.0 < effect <= 10.0:
+        raise ConfigError(f"effect {effect} is no gain; 0.05 stands for 5 %")
+    scores: list[Score] = []
+    found: list[SeedBounds] = []
+    timings: list[Timing] = []
+    warm_up: dict[str, int] = {}
+    for scenario in scenarios:
+        for seed in seeds:
+            world = World(scenario, seed)
+            facts = facts_of(scenario, world.design)
+            warm_up[scenario.name] = facts.warm_up_days
+            bound = bounds(world, facts)
+            found.append(
+                SeedBounds(
+                    scenario=scenario.name,
+                    seed=seed,
+                    hindsight=bound.hindsight / NANOS,
+                    known=bound.known / NANOS,
+                )
+            )
+            if progress is not None:
+                progress(f"{scenario.name} seed {seed}: bounds", scenario.auctions)
+            for name in policies:
+                result = _played(name, world, facts, progress)
+                scores.append(score(result, bound))
+                timings.append(
+                    Timing(
+                        scenario=scenario.name,
+                        policy=name,
+                        seed=seed,
+                        auctions=scenario.auctions,
+                        seconds=result.seconds,
+                    )
+                )
+    board = Scoreboard(
+        settings=Settings(
+            scenarios=tuple(s.name for s in scenarios),
+            policies=tuple(policies),
+            seeds=tuple(seeds),
+            against=against,
+            effect=effect,
+        ),
+        digests={s.name: s.digest for s in scenarios},
+        auctions={s.name: s.auctions for s in scenarios},
+        warm_up_days=warm_up,
+        summaries=[_summary(scores, found, s.name, p) for s in scenarios for p in policies],
+        comparisons=[c for p in policies if p != against for c in compare(scores, p, against, effect)],
+        ordering=misordered(scores, found),
+        bounds=found,
+        scores=scores,
+    )
+    return board, timings
+
+
+def _played(name: str, world: World, facts: Facts, progress: Report | None) -> Run:
+    if progress is None:
+        return play_named(name, world, facts)
+    label = f"{world.scenario.name} seed {world.seed}: {name}"
+    return play_named(name, world, facts, lambda auctions: progress(label, auctions))
+
+
+def misordered(scores: Sequence[Score], found: Sequence[SeedBounds]) -> list[Ordering]:
+    """Where the order oracle >= policies, bounds >= everybody does not hold in expected value."""
+    out: list[Ordering] = []
+    for b in found:
+        here = [s for s in scores if (s.scenario, s.seed) == (b.scenario, b.seed)]
+        limits = [("bound-hindsight", b.hindsight), ("bound-known", b.known)]
+        oracle = [s.value for s in here if s.policy == "oracle"]
+        for s in here:
+            above = limits if s.policy in ORACLES else [*limits, *(("oracle", v) for v in oracle)]
+            out += [
+                Ordering(
+                    scenario=b.scenario,
+                    seed=b.seed,
+                    policy=s.policy,
+                    value=s.value,
+                    above=name,
+                    its_value=v,
+                )
+                for name, v in above
+                if s.value > v * (1.0 + LUCK)
+            ]
+        for (low_name, low), (name, high) in pairwise([limits[1], limits[0]]):
+            if low > high * (1.0 + LUCK):  # who knows more can do no worse
+                out.append(
+                    Ordering(
+                        scenario=b.scenario,
+                        seed=b.seed,
+                        policy=low_name,
+                        value=low,
+                        above=name,
+                        its_value=high,
+                    )
+                )
+    return out
+
+
+def check_ordering(
+    scenarios: Sequence[Scenario],
+    policies: Sequence[str],
+    seeds: Sequence[int],
+    progress: Report | None = None,
+) -> list[Ordering]:
+    """Only the order, on many seeds; ``oracle`` plays besides ``policies``."""
+    players = tuple(dict.fromkeys([*policies, "oracle"]))
+    board, _ = run(scenarios, players, seeds, players[0], progress=progress)
+    return board.ordering
+
+
+def _summary(scores: Sequence[Score], found: Sequence[SeedBounds], scenario: str, policy: str) -> Summary:
+    here = [s for s in scores if (s.scenario, s.policy) == (scenario, policy)]
+    known = {b.seed: b.known for b in found if b.scenario == scenario}
+
+    def mean(values: Sequence[float | None]) -> float | None:
+        numbers = [v for v in values if v is not None]
+        return math.fsum(numbers) / len(numbers) if numbers else None
+
+    def sure(values: Sequence[float]) -> float:
+        return float(np.mean(values))
+
+    return Summary(
+        scenario=scenario,
+        policy=policy,
+        title=TITLES[policy],
+        oracle=policy in ORACLES,
+        hindsight=policy in HINDSIGHT,
+        seeds=len(here),
+        penalised=sure([s.penalised for s in here]),
+        value=sure([s.value for s in here]),
+        spend=sure([s.spend for s in here]),
+        overspend=sure([s.overspend for s in here]),
+        reach=sure([s.reach for s in here]),
+        ctr=mean([s.ctr for s in here]),
+        cpa=mean([s.cpa for s in here]),
+        cost_to_target=mean([s.cost_to_target for s in here]),
+        relevance=mean([s.relevance for s in here]),
+        of_known_bound=mean([s.value / known[s.seed] if known[s.seed] > 0 else None for s in here]),
+        regret=mean([s.regret for s in here]),
+    )
+
+
+def work_of(scenarios: Sequence[Scenario], policies: int, seeds: int) -> int:
+    """Auctions to play, for a progress bar; the bounds count as one more policy."""
+    return sum(s.auctions for s in scenarios) * (policies + 1) * seeds
+
+
+__all__ = ["Bounds", "Scoreboard", "check_ordering", "misordered", "parse_seeds", "run", "work_of"]

@@ -1,0 +1,161 @@
+"""The scoreboard on a terminal, and its files: JSON (the same bytes for the same seeds), times, HTML."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+from rich.console import Group
+from rich.progress import Progress
+from rich.table import Table
+
+from counterpoint.base.errors import ConfigError
+from counterpoint.bench.market.players import check_names
+from counterpoint.bench.market.report import html, number, ratio
+from counterpoint.bench.market.scoreboard import (
+    Ordering,
+    Scoreboard,
+    Timing,
+    check_ordering,
+    parse_seeds,
+    run,
+    work_of,
+)
+from counterpoint.market.load import NAMES, find_scenario
+from counterpoint.market.scenario import Scenario, resized
+
+EVERY = "all"
+
+
+def names_of(given: Sequence[str]) -> tuple[str, ...]:
+    """Commas and repeated options alike.
+
+    >>> names_of(["naive,manual", "pid"])
+    ('naive', 'manual', 'pid')
+    """
+    return tuple(name.strip() for part in given for name in part.split(",") if name.strip())
+
+
+def scenarios_of(given: Sequence[str], auctions: int | None) -> list[Scenario]:
+    """By name or path; ``all`` is every permanent one. ``auctions``: another length, which changes the digest."""
+    names = names_of(given)
+    if EVERY in names:
+        names = NAMES
+    found = [find_scenario(name) for name in names]
+    return found if auctions is None else [resized(s, auctions) for s in found]
+
+
+def played(
+    scenarios: Sequence[str],
+    policies: Sequence[str],
+    seeds: str,
+    against: str,
+    effect: float,
+    auctions: int | None,
+    progress: Progress | None,
+) -> tuple[Scoreboard, list[Timing]]:
+    found, names, numbers = scenarios_of(scenarios, auctions), names_of(policies), parse_seeds(seeds)
+    _check(found, names)
+    with_bar = _bar(progress, work_of(found, len(names), len(numbers)))
+    return run(found, names, numbers, against, effect, with_bar)
+
+
+def ordered(
+    scenarios: Sequence[str],
+    policies: Sequence[str],
+    seeds: str,
+    auctions: int | None,
+    progress: Progress | None,
+) -> list[Ordering]:
+    found, names, numbers = scenarios_of(scenarios, auctions), names_of(policies), parse_seeds(seeds)
+    _check(found, names)
+    players = len({*names, "oracle"})
+    return check_ordering(found, names, numbers, _bar(progress, work_of(found, players, len(numbers))))
+
+
+def _check(scenarios: Sequence[Scenario], policies: tuple[str, ...]) -> None:
+    if not scenarios:
+        raise ConfigError("no scenario is named; give --scenario stationary-v1, or all")
+    if not policies:
+        raise ConfigError("no policy is named; give --policies naive,manual")
+    check_names(policies)
+
+
+class _Bar:
+    def __init__(self, progress: Progress, total: int) -> None:
+        self._progress = progress
+        self._task = progress.add_task("auctions", total=total)
+
+    def __call__(self, label: str, auctions: int) -> None:
+        self._progress.update(self._task, advance=auctions, description=label)
+
+
+def _bar(progress: Progress | None, total: int) -> _Bar | None:
+    return None if progress is None else _Bar(progress, total)
+
+
+def write(board: Scoreboard, timings: Sequence[Timing], json: Path | None, page: Path | None) -> None:
+    """JSON to ``json`` and the times beside it (``NAME.timing.json``); HTML to ``page``."""
+    if json is not None:
+        json.write_bytes(msgspec.json.format(msgspec.json.encode(board), indent=1) + b"\n")
+        beside = json.with_name(f"{json.stem}.timing.json")
+        beside.write_bytes(msgspec.json.format(msgspec.json.encode(list(timings)), indent=1) + b"\n")
+    if page is not None:
+        page.write_text(html(board, timings), encoding="utf-8")
+
+
+def shown(board: Scoreboard) -> Group:
+    parts: list[Table | str] = []
+    seeds = len(board.settings.seeds)
+    for name in board.settings.scenarios:
+        table = Table(
+            title=f"{name}: mean of {seeds} seeds, judged after day {board.warm_up_days[name]}",
+            title_justify="left",
+            box=None,
+        )
+        table.add_column("policy", no_wrap=True)
+        for head in (
+            "penalised", "value", "spend", "over", "cost/target", "CPA", "CTR", "reach", "relev.", "of bound",
+        ):  # fmt: skip
+            table.add_column(head, justify="right", no_wrap=True)
+        for r in board.summaries:
+            if r.scenario == name:
+                table.add_row(
+                    r.policy + ("*" if r.oracle else " +" if r.hindsight else ""),
+                    f"{r.penalised:,.2f}",
+                    f"{r.value:,.2f}",
+                    f"{r.spend:,.2f}",
+                    f"{r.overspend:g}",
+                    number(r.cost_to_target, ".2f"),
+                    number(r.cpa, ".2f"),
+                    number(r.ctr, ".2%"),
+                    f"{r.reach:,.0f}",
+                    number(r.relevance, ".3f"),
+                    number(r.of_known_bound, ".1%"),
+                )
+        parts += [table, ""]
+    table = Table(
+        title=f"penalised value over that of {board.settings.against}, paired by seed, 95 %",
+        title_justify="left",
+        box=None,
+    )
+    for head in ("policy", "scenario", "ratio", "verdict"):
+        table.add_column(head, no_wrap=True)
+    for c in board.comparisons:
+        table.add_row(c.policy, c.scenario, ratio(c), c.verdict)
+    parts += [
+        table,
+        "",
+        "* knows the truth   + best constant of this very seed: first in its own class alone",
+    ]
+    parts += [f"- {note}" for note in board.notes]
+    parts += ordering_lines(board.ordering)
+    return Group(*parts)
+
+
+def ordering_lines(found: Sequence[Ordering]) -> list[str]:
+    return [
+        f"ORDER BROKEN: {o.scenario} seed {o.seed}: {o.policy} {o.value:.3f} above {o.above} {o.its_value:.3f}"
+        for o in found
+    ]
