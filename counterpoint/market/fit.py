@@ -30,9 +30,13 @@ TIMED: Final = "ipinyou_timed/1458_first220k.csv.gz"
 TRAFFIC: Final = "avito_traffic_share/traffic_share.csv.gz"
 DELAYS: Final = "talkingdata_clicks/clicks_1106_1108.csv.gz"
 PRICE_MAX: Final = 276.0  # the least flat bid behind the raw logs less one: nothing above was surely seen
+SHRINK: Final = 2.0  # a page's mean leans on this many prices of score 0
+EXPLAINED_MEAN: Final = 0.6  # of the exchanges, rounded
 FIT_SCENARIO: Final = "stationary-v1"
 FIT_SEED: Final = 77
 FIT_AUCTIONS: Final = 400_000
+
+_NORMAL = NormalDist()
 
 Floats = NDArray[np.float64]
 
@@ -93,7 +97,7 @@ def fit_all(data: Path) -> list[Fit]:
                 simulated,
                 distance(values, simulated, counts),
                 _between_logs(data, PRICE_LOGS[name]),
-                prices_toml(mixture, floors),
+                _explained_line(data, PRICE_LOGS[name]) + prices_toml(mixture, floors),
             )
         )
     fits.append(_traffic(data, auctions.hour_of_week))
@@ -155,6 +159,23 @@ def _between_logs(data: Path, name: str) -> Distance:
     return distance(one.values, other.values, one.counts, other.counts)
 
 
+def explained(data: Path, which: str) -> float:
+    """Correlation of a price's normal score with the mean score of the other prices of its domain and slot."""
+    rows = [r for file in RAW for r in read(data / file) if r["adexchange"] == which]
+    prices = np.array([float(r["payprice"]) for r in rows])
+    ranks = np.argsort(np.argsort(prices, kind="stable"), kind="stable")
+    scores = np.array([_NORMAL.inv_cdf((rank + 0.5) / ranks.size) for rank in ranks.tolist()])
+    _, place = np.unique([f"{r['domain']} {r['slotid']}" for r in rows], return_inverse=True)
+    sums, counts = np.bincount(place, scores), np.bincount(place)
+    others = (sums[place] - scores) / (counts[place] - 1 + SHRINK)
+    return float(np.corrcoef(others, scores)[0, 1])
+
+
+def _explained_line(data: Path, name: str) -> str:
+    kind, which = name.split(" ")
+    return f"explained = {explained(data, which):.2f}\n" if kind == "exchange" else ""
+
+
 # ---- traffic
 
 
@@ -179,7 +200,8 @@ def _traffic(data: Path, hours: NDArray[np.int16]) -> Fit:
         "  " + ", ".join(f"{share:.6f}" for share in shape[day * 24 : day * 24 + 24]) + ","
         for day in range(7)
     ]
-    toml = "hour_of_week = [\n" + "\n".join(rows) + "\n]"
+    peak = f"peak_price = {peak_weight(data, EXPLAINED_MEAN):.2f}\n"
+    toml = peak + "hour_of_week = [\n" + "\n".join(rows) + "\n]"
     return Fit(
         "traffic by hour of week",
         "Avito, 114 regions",
@@ -211,7 +233,7 @@ def _delays(data: Path, world: World) -> Fit:
     ones = np.ones(real.shape)
     mixture = fit_mixture(real, ones, parts=2, spikes=False)
     grid = (np.arange(200_000) + 0.5) / 200_000
-    z = np.array([NormalDist().inv_cdf(u) for u in grid[::20].tolist()])
+    z = np.array([_NORMAL.inv_cdf(u) for u in grid[::20].tolist()])
     simulated = world.delays.values(z)
     half = real[::2], real[1::2]
     return Fit(

@@ -124,9 +124,9 @@ def test_the_scenarios_hold_what_was_fitted(fits: list[Fit]) -> None:
     text = (ROOT / "counterpoint" / "market" / "scenarios" / "stationary-v1.toml").read_text("utf-8")
     plain = "".join(text.split()).replace(",]", "]").replace("},]", "}]")
     for fit in fits:
-        if fit.name.startswith("price "):
-            for line in fit.toml.splitlines():
-                assert "".join(line.split()) in plain, fit.name
+        if not fit.name.startswith("delay"):
+            for line in fit.toml.replace("[\n", "[").replace(",\n", ",").splitlines():
+                assert "".join(line.split()).replace(",]", "]") in plain, fit.name
 
 
 def test_logs_that_are_not_there_are_named(tmp_path: Path) -> None:
