@@ -53,7 +53,7 @@ from counterpoint.events.facts import AuctionLost, AuctionWon, ImpressionSeen
 log = logging.getLogger(__name__)
 
 STOP_POLL_S: Final = 0.1
-COLLECT_S: Final = 1.0
+COLLECT_S: Final = 0.1  # often and briefly: what is collected is what came since
 CATALOG_POLL_S: Final = 2.0
 SNAPSHOT_S: Final = 60.0
 AWAY_PAUSE_S: Final = 0.2
