@@ -13,6 +13,7 @@ from typing import Any, Final
 import msgspec
 
 from counterpoint.base.errors import ConfigError
+from counterpoint.base.money import MICROS_PER_UNIT, PRICE_MICROS_MAX
 from counterpoint.catalog.model import Media
 from counterpoint.market.scenario import Jump, Outage, Scenario, Shock
 
@@ -30,6 +31,11 @@ NAMES: Final = (
     "misspecified-v1",
 )
 BASES_MAX: Final = 8
+COUNTRIES_MAX: Final = 99
+SIZES_MAX: Final = 99
+PLACES_MAX: Final = 10_000
+VENUES_MAX: Final = 1_000
+CAMPAIGNS_MAX: Final = 10_000
 CREATIVES_MAX: Final = 100_000
 FILE_BYTES_MAX: Final = 4 * 1024 * 1024
 
@@ -147,6 +153,9 @@ def problems(scenario: Scenario) -> Iterator[str]:
             yield f"click.base: nothing for {path.media}; add {path.media} = -4.0 (the logit of a click)"
         if not sum(part.weight for part in path.prices.components) > 0:
             yield f"{at}.prices.components: no weight above 0; give at least one component a weight"
+        for floor in path.prices.floors:
+            if floor.at * path.prices.unit_cpm * MICROS_PER_UNIT > PRICE_MICROS_MAX:
+                yield f"{at}.prices.floors: {floor.at:g} x unit_cpm is above 10,000 CPM, no price; lower one of them"
         if path.prices.floors and not sum(floor.weight for floor in path.prices.floors) > 0:
             yield f"{at}.prices.floors: no weight above 0; give one a weight or take the floors out"
     yield from _too_many(s)
@@ -183,6 +192,15 @@ def problems(scenario: Scenario) -> Iterator[str]:
 
 
 def _too_many(s: Scenario) -> Iterator[str]:
+    for key, count, most in (
+        ("users.countries", len(s.users.countries), COUNTRIES_MAX),
+        ("size", len(s.size), SIZES_MAX),
+        ("place", len(s.place), PLACES_MAX),
+        ("venue", len(s.venue), VENUES_MAX),
+        ("campaign", len(s.campaign), CAMPAIGNS_MAX),
+    ):
+        if count > most:
+            yield f"{key}: {count:,} of them, more than {most:,}; take some out"
     total = 0
     for n, campaign in enumerate(s.campaign):
         if len(set(campaign.media)) < len(campaign.media):

@@ -11,6 +11,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from counterpoint.base.money import PRICE_MICROS_MAX
 from counterpoint.catalog.model import Goal, Media
 from counterpoint.market.auctions import Auctions, Floats, Outcomes, Responses, Rows, Truth
 from counterpoint.market.chance import Stream, normals, uniforms
@@ -110,7 +111,7 @@ class World:
             rho = self._rho[s]
             z = rho * known[rows] + np.sqrt(1.0 - rho * rho) * draws[0, rows]
             rival[rows] = table.values(z) * self._unit[s]
-        rival_micros = np.round(rival * factor * MICROS).astype(np.int64)
+        rival_micros = np.round(np.minimum(rival * factor * MICROS, PRICE_MICROS_MAX)).astype(np.int64)
         return Truth(
             rival_micros=rival_micros,
             threshold_micros=np.maximum(rival_micros, auctions.floor_micros),

@@ -199,6 +199,12 @@ WRONG = {
         "[creatives]\nper_format = 200\n[churn]\ngenerations = 50\n",
         ["per_format", "lower"],
     ),
+    "too many sizes": ("size = [" + "{ w = 1, h = 1, share = 1.0 }, " * 100 + "]\n", ["size: 100", "99"]),
+    "a floor that is no price": (
+        "[[supply]]\nvenue = 'harbour'\nmedia = 'banner'\nshare = 1.0\n[supply.prices]\nunit_cpm = 10.0\n"
+        "components = [{ weight = 1.0, median = 1.0, sigma = 1.0 }]\nfloors = [{ weight = 1.0, at = 5000 }]\n",
+        ["supply[0]", "floors", "10,000 CPM"],
+    ),
     "not a number": ("[drift]\nprice_sd = nan\n", ["drift.price_sd"]),
     "unknown base": ("", ["base", "nothing-v1", "stationary-v1"]),
     "taken name": ("", ["stationary-v1", "choose another"]),
