@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from functools import lru_cache
 from typing import Final
 
@@ -49,6 +50,9 @@ _SECOND_LEVEL: Final = frozenset(
 )
 
 
+_ENDS: Final = re.compile(r"^[\s.*]+|[\s.*]+$")  # a blank may be the end once the port is off
+
+
 @lru_cache(65_536)
 def domain(value: str) -> str:
     """A bare host name: no scheme, port, path, leading ``www.`` or trailing dot; lower case.
@@ -62,7 +66,7 @@ def domain(value: str) -> str:
         host = host[scheme + 3 :]
     for end in "/?#:":
         host = host.partition(end)[0]
-    host = host.rpartition("@")[2].removeprefix("www.").strip(".*")
+    host = _ENDS.sub("", host.rpartition("@")[2].strip().removeprefix("www."))
     if not host.isascii():  # block lists write names both ways
         with contextlib.suppress(UnicodeError):
             return host.encode("idna").decode("ascii")
