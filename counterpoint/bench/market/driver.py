@@ -36,7 +36,7 @@ from counterpoint.market.world import World
 BATCH_MAX: Final = (
     1_000  # auctions between two decisions; also cut at midnight UTC and at an adversary's windows
 )
-CHUNK: Final = 20_000  # auctions drawn at once where nobody answers us
+CHUNK: Final = 20_000  # auctions drawn at once where nobody answers us; whole batches
 
 Replace = dict[str, Rows]
 

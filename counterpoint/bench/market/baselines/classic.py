@@ -38,6 +38,7 @@ DEFAULTS: Final = {
     "gain": 0.1,
     "memory": 0.9,
     "trust": 0.5,
+    "trust_return": 0.5,
 }
 
 

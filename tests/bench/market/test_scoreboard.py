@@ -1,0 +1,176 @@
+"""Scores, comparisons that refuse, and a scoreboard whose JSON is the same twice."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from counterpoint.app.cli import app
+from counterpoint.base.errors import ConfigError
+from counterpoint.bench.market import show
+from counterpoint.bench.market.baselines.classic import LADDER, tuned
+from counterpoint.bench.market.facts import NANOS
+from counterpoint.bench.market.players import DEFAULT, NAMES, TITLES, check_names
+from counterpoint.bench.market.scoreboard import (
+    Scoreboard,
+    SeedBounds,
+    misordered,
+    parse_seeds,
+    run,
+)
+from counterpoint.bench.market.statistics import (
+    PAIRS_MIN,
+    Score,
+    bootstrap,
+    compare,
+    pairs_needed,
+    penalised,
+)
+from counterpoint.market.load import NAMES as SCENARIOS
+from tests.bench.market.small import small
+
+
+def a_score(policy: str, seed: int, value: float, scenario: str = "a") -> Score:
+    return Score(
+        policy=policy, oracle=False, scenario=scenario, seed=seed, penalised=value, value=value,
+        value_realised=value, spend=1.0, budget=1.0, overspend=0.0, impressions=1, reach=1, ctr=0.1, cpa=1.0,
+        cost_to_target=1.0, campaigns_off_target=0, relevance=0.5, satisfaction=0.5, regret=None, refused=0,
+    )  # fmt: skip
+
+
+def test_penalty() -> None:
+    value = np.array([10.0, 10.0, 0.0])
+    assert penalised(value, np.array([5.0, 20.0, 1.0]), 0.0) == pytest.approx(10.0 + 2.5)
+    assert penalised(value, np.array([5.0, 20.0, 1.0]), 0.5) == pytest.approx(12.5 - 5.0)
+    assert penalised(value, np.zeros(3), 0.0) == 20.0
+
+
+def test_a_verdict_needs_its_sample() -> None:
+    few = [a_score(p, k, v) for k in range(5) for p, v in (("x", 2.0 + 0.01 * k), ("y", 1.0))]
+    (told,) = compare(few, "x", "y", 0.05)
+    assert told.verdict == f"refused: 5 seeds; needs {PAIRS_MIN}"
+    many = [a_score(p, k, v) for k in range(30) for p, v in (("x", 2.0 + 0.001 * k), ("y", 1.0))]
+    assert [c.verdict for c in compare(many, "x", "y", 0.05)] == ["better"]
+    assert [c.verdict for c in compare(many, "y", "x", 0.05)] == ["worse"]
+    random = np.random.default_rng(0)
+    wild = [a_score(p, k, float(np.exp(random.normal(0.0, 0.8)))) for k in range(30) for p in ("x", "y")]
+    (told,) = compare(wild, "x", "y", 0.05)
+    assert told.pairs_needed is not None
+    assert told.pairs_needed > 1_000
+    assert told.verdict == f"refused: 30 seeds; needs {told.pairs_needed}"
+
+
+def test_two_seeds_are_no_pilot_and_nothing_earned_is_no_ratio() -> None:
+    two = [a_score(p, k, 1.0) for k in range(2) for p in ("x", "y")]
+    assert compare(two, "x", "y", 0.05)[0].verdict.startswith("refused: 2 seeds are no pilot")
+    nothing = [a_score("x", 0, 0.0), a_score("y", 0, 1.0)]
+    assert compare(nothing, "x", "y", 0.05)[0].ratio is None
+
+
+def test_all_scenarios_count_alike() -> None:
+    scores = [a_score("y", k, 1.0, s) for s in "ab" for k in range(30)]
+    scores += [a_score("x", k, 4.0, "a") for k in range(30)] + [a_score("x", k, 1.0, "b") for k in range(30)]
+    every = compare(scores, "x", "y", 0.05)[-1]
+    assert every.scenario == "all"
+    assert every.ratio is not None
+    assert every.ratio.value == pytest.approx(2.0)
+
+
+def test_bootstrap_covers_the_truth_about_as_often_as_it_says() -> None:
+    random = np.random.default_rng(3)
+    inside = 0
+    for k in range(60):
+        interval = bootstrap([random.normal(0.1, 0.2, 30), random.normal(0.3, 0.1, 30)], k)
+        inside += interval.low < np.exp(0.2) < interval.high
+    assert 50 <= inside <= 60
+
+
+def test_pairs_needed_grow_with_the_spread() -> None:
+    calm, wild = [0.01, -0.01] * 5, [0.3, -0.3] * 5
+    small_one, large = pairs_needed(calm, 0.05), pairs_needed(wild, 0.05)
+    assert small_one == PAIRS_MIN
+    assert large is not None
+    assert large > 300
+
+
+def test_what_stands_above_a_bound_is_named() -> None:
+    bound = SeedBounds(scenario="a", seed=0, hindsight=3.0, known=2.0)
+    scores = [a_score("manual", 0, 2.5), a_score("oracle", 0, 1.0)]
+    found = {(o.policy, o.above) for o in misordered(scores, [bound])}
+    assert found == {("manual", "bound-known"), ("manual", "oracle")}
+
+
+def test_the_scoreboard_is_the_same_twice_and_says_its_seeds_and_digests(tmp_path: Path) -> None:
+    scenario = small("thin-market-v1", 3_000)
+    files = []
+    for name in ("one", "two"):
+        board, timings = run([scenario], ["naive", "manual", "hindsight-shade"], [100, 101])
+        show.write(board, timings, tmp_path / f"{name}.json", tmp_path / f"{name}.html")
+        files.append((tmp_path / f"{name}.json").read_bytes())
+    assert files[0] == files[1]
+    board = msgspec.json.decode(files[0], type=Scoreboard)
+    assert board.settings.seeds == (100, 101)
+    assert board.digests == {"thin-market-v1": scenario.digest}
+    assert "seconds" not in files[0].decode()
+    assert "seconds" in (tmp_path / "one.timing.json").read_text()
+    page = (tmp_path / "one.html").read_text()
+    assert page.count("<svg") == 2
+    assert "http-equiv" not in page
+    assert "<script" not in page
+    assert all(s.spend <= s.budget for s in board.scores)
+    assert all(s.overspend == 0.0 for s in board.scores)
+
+
+def test_the_command(tmp_path: Path) -> None:
+    out = tmp_path / "board.json"
+    arguments = ["bench", "market", "--scenario", "thin-market-v1", "--auctions", "2000", "--seeds", "100"]
+    result = CliRunner().invoke(app, [*arguments, "--policies", "naive,manual", "--json", str(out)])
+    assert result.exit_code == 0, result.output
+    assert msgspec.json.decode(out.read_bytes(), type=Scoreboard).settings.policies == ("naive", "manual")
+    assert "simulated market" in result.output
+    checked = CliRunner().invoke(app, [*arguments, "--policies", "manual", "--check-ordering"])
+    assert checked.exit_code == 0, checked.output
+    assert "stand above everybody" in checked.output
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [("x", "no number"), ("5-3", "backwards"), ("1,1", "twice"), ("0-99999999", "longer"), ("", "no number")],
+)
+def test_bad_seeds(text: str, says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        parse_seeds(text)
+
+
+def test_bad_names_have_a_cure() -> None:
+    with pytest.raises(ConfigError, match="did you mean 'manual'"):
+        check_names(("manuel",))
+    with pytest.raises(ConfigError, match="twice"):
+        check_names(("manual", "manual"))
+    with pytest.raises(ConfigError, match="does not play"):
+        run([small()], ["naive"], [0], "manual")
+    with pytest.raises(ConfigError, match="no gain"):
+        run([small()], ["naive"], [0], "naive", effect=0.0)
+
+
+def test_every_player_has_a_title_and_every_scenario_its_constants() -> None:
+    assert set(TITLES) == set(NAMES)
+    assert set(DEFAULT) <= set(NAMES)
+    for scenario in SCENARIOS:
+        assert all(value >= 0.0 for value in tuned(scenario).values())
+    assert all(make(None).name == name for name, make in LADDER.items())
+
+
+def test_each_of_the_ladder_plays_within_its_budget() -> None:
+    board, _ = run([small(auctions=4_000)], list(LADDER), [0])
+    assert len(board.scores) == len(LADDER)
+    for s in board.scores:
+        assert s.overspend == 0.0
+        assert 0.0 < s.spend <= s.budget + 1.0 / NANOS
+        assert s.value > 0.0
+        assert s.relevance is not None
+        assert 0.3 < s.relevance < 0.8
