@@ -298,6 +298,10 @@ class Game:
 
     # ---- all of it
 
+    def total(self, name: str) -> Floats:
+        """[campaign] one of the tally's sums so far, over all days."""
+        return np.asarray(self._sums[name].sum(axis=0))
+
     def result(self, seconds: float) -> Run:
         whole = ("spend", "budget", "bids", "impressions", "clicks_realised", "conversions_realised")
         sums: dict[str, Any] = {
@@ -394,17 +398,17 @@ def play(
         truth = world.truth(chunk, game.pressure)
         for first, end in cuts_of(chunk):
             rows = slice(first, end)
-            game.step(_cut(chunk, rows), _cut_truth(truth, rows))
+            game.step(cut(chunk, rows), cut_truth(truth, rows))
         if progress is not None:
             progress(n)
     return game.result(time.perf_counter() - begun)
 
 
-def _cut(columns: Auctions, rows: slice) -> Auctions:
+def cut(columns: Auctions, rows: slice) -> Auctions:
     return Auctions(**{name: getattr(columns, name)[rows] for name in Auctions.__struct_fields__})
 
 
-def _cut_truth(columns: Truth, rows: slice) -> Truth:
+def cut_truth(columns: Truth, rows: slice) -> Truth:
     return Truth(**{name: getattr(columns, name)[rows] for name in Truth.__struct_fields__})
 
 
