@@ -49,7 +49,9 @@ async def _obeyed(running: Running, word: str, stopped: bool) -> float:
 
 async def test_a_campaign_stops_and_resumes_within_a_second(running: Running, load: Load) -> None:
     await running.ready()
-    assert (await load.ask(PROBES))[CAMPAIGN] > 0, "the campaign bids"
+    await _bids_again(
+        running, load
+    )  # a part killed by the test before may still be fetching its first allowance
     assert await _obeyed(running, CAMPAIGN, True) < WITHIN_S
     assert (await load.ask(PROBES))[CAMPAIGN] == 0
     await _obeyed(running, CAMPAIGN, False)
