@@ -25,7 +25,3 @@ class BusRefused(CounterpointError):
 
 class PolicyRefused(CounterpointError):
     """A published policy failed validation; the last good one stays."""
-
-
-class LedgerError(CounterpointError):
-    """The ledger could not do what it was asked; nothing was booked."""

@@ -24,7 +24,6 @@ from counterpoint.bidder.decide import Candidates, NoBid, decide
 from counterpoint.bidder.experiment import ARMS
 from counterpoint.bidder.frequency import NOBODY, FrequencyBook, UserState, bid_key
 from counterpoint.bidder.markup_memory import MarkupMemory
-from counterpoint.bidder.metrics import Histogram
 from counterpoint.bidder.outgoing import make_placed, pack_input
 from counterpoint.bidder.part import MEDIA_NAMES, ExchangePart
 from counterpoint.bidder.respond import Markups, UrlBase, make_bid, make_response
@@ -114,7 +113,6 @@ class Engine:
         self.failed_assertions = 0
         self.failures: deque[Failure] = deque(maxlen=SAMPLES_MAX)
         self.refusals = Refusals()
-        self.latency = Histogram()  # for the HTTP layer, which sees the socket
         self.swaps = 0
         self._on_quarantine = on_quarantine
         self._seed = mix64(seed)

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import hashlib
 import os
 import secrets
 import stat
@@ -43,10 +42,6 @@ class KeyRing(Struct, frozen=True):
 
     signs: int
     keys: dict[int, bytes]
-
-    def derive(self, purpose: str) -> bytes:
-        """32 bytes for another purpose than signing, from the key that signs now; changes with rotation."""
-        return hashlib.blake2b(purpose.encode(), key=self.keys[self.signs], digest_size=32).digest()
 
 
 def load_keys(path: Path, environment: Mapping[str, str] | None = None) -> KeyRing:

@@ -114,10 +114,6 @@ def exploration(campaign_id: str) -> str:
     return f"campaign/{campaign_id}/{Kind.EXPLORATION}"
 
 
-def campaign_enabled(campaign_id: str) -> str:
-    return enabled_of(f"campaign/{campaign_id}")
-
-
 def agent_enabled(agent: str) -> str:
     return enabled_of(f"agent/{agent}")
 

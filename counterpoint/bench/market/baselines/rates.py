@@ -86,15 +86,5 @@ class Log:
         return out
 
 
-def shrunk_creatives(facts: Facts, clicks: Floats, shown: Floats, base: Floats) -> Floats:
-    """[creative] click rate relative to its campaign's, shrunk to 1 by :data:`PRIOR_IMPRESSIONS`.
-
-    ``base``: [creative] the rate expected of an average creative where this one was shown.
-    """
-    expected = shown * base
-    prior = PRIOR_IMPRESSIONS * base
-    return np.asarray((clicks + prior) / (expected + prior))
-
-
 def as_rows(values: Floats) -> Rows:
     return np.asarray(np.floor(values), dtype=np.int64)
