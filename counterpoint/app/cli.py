@@ -370,6 +370,35 @@ def bench_delivery(json: JsonOption = None, seed: int = 1) -> None:
     _write_json(json, results)
 
 
+@bench_app.command("bidding")
+def bench_bidding(
+    json: JsonOption = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Folder of the real logs; without it what needs them is skipped.")
+    ] = None,
+    parts: Annotated[
+        list[str] | None, typer.Option(help="By name, as often as wanted or with commas; default all.")
+    ] = None,
+    seeds: Annotated[
+        str, typer.Option(help="0-99 tune, 100-199 validate, 10000 and above test.")
+    ] = "100-129",
+    plots: Annotated[Path | None, typer.Option(help="Draw plots (PNG) into this folder.")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Small: to see that it runs. No verdicts.")] = False,
+) -> None:
+    """Bar by bar what the Bidding agent must show: shading, budgets, cost per acquisition, pacing, cost."""
+    from counterpoint.bench.bidding import run
+    from counterpoint.bench.market.scoreboard import parse_seeds
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    out = Console(markup=False, highlight=False)
+    if not out.is_terminal:
+        out = Console(width=2 * WIDTH_OF_FILES, markup=False, highlight=False)
+    with Progress(*columns, console=console) as progress:
+        report, times = run.run(parts or [], parse_seeds(seeds), data, plots, quick, progress)
+    run.write(report, times, json)
+    out.print(run.shown(report, times))
+
+
 @bench_app.command("market")
 def bench_market(
     scenario: Annotated[

@@ -1,0 +1,1 @@
+"""What the Bidding agent must show, bar by bar: ``counterpoint bench bidding``."""
