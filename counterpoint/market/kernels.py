@@ -31,6 +31,25 @@ def wear(seen: float, weight: float, wear_in: float) -> float:
 
 
 @njit
+def show_one(count: Any, at_ns: Any, user: int, campaign: int, t_ns: int, tau_ns: float) -> float:
+    """One impression: decayed exposures before it; the tables of ``state.Exposures`` are brought up to it."""
+    age = max(t_ns - at_ns[user, campaign], 0)
+    before: float = count[user, campaign] * math.exp(-age / tau_ns)
+    count[user, campaign] = before + 1.0
+    at_ns[user, campaign] = t_ns
+    return before
+
+
+@njit
+def show_each(
+    count: Any, at_ns: Any, users: Any, campaigns: Any, t_ns: Any, tau_ns: float, before: Any
+) -> None:
+    """Impressions in order; fills ``before``."""
+    for k in range(users.shape[0]):
+        before[k] = show_one(count, at_ns, users[k], campaigns[k], t_ns[k], tau_ns)
+
+
+@njit
 def respond(
     taste: Any,
     content: Any,

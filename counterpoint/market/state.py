@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from counterpoint.market.kernels import show_each
 from counterpoint.market.scenario import DAY_NS, STARTS_AT_NS, Scenario
 
 
@@ -32,20 +33,33 @@ class Exposures:
         age = np.maximum(t_ns - self._at_ns[users, campaigns], 0)
         return np.asarray(self._count[users, campaigns] * np.exp(-age / self._tau_ns), dtype=np.float64)
 
+    @property
+    def arrays(self) -> tuple[NDArray[np.float32], NDArray[np.int64], float]:
+        """What a compiled driver may change: decayed counts, when each was last brought up, the time constant in ns."""
+        return self._count, self._at_ns, float(self._tau_ns)
+
     def show(self, user: int, campaign: int, t_ns: int) -> None:
         """One impression. Times of one person and campaign must not run backwards."""
-        age = max(t_ns - int(self._at_ns[user, campaign]), 0)
-        self._count[user, campaign] = self._count[user, campaign] * np.exp(-age / self._tau_ns) + 1.0
-        self._at_ns[user, campaign] = t_ns
+        self.show_all(np.array([user]), np.array([campaign]), np.array([t_ns]))
 
     def show_all(
         self,
         users: NDArray[np.integer[Any]],
         campaigns: NDArray[np.integer[Any]],
         t_ns: NDArray[np.int64],
-    ) -> None:
-        for user, campaign, at in zip(users.tolist(), campaigns.tolist(), t_ns.tolist(), strict=True):
-            self.show(user, campaign, at)
+    ) -> NDArray[np.float64]:
+        """Impressions in order; what each person had seen before each."""
+        before = np.empty(users.shape[0])
+        show_each(
+            self._count,
+            self._at_ns,
+            users.astype(np.int64),
+            campaigns.astype(np.int64),
+            t_ns,
+            float(self._tau_ns),
+            before,
+        )
+        return before
 
 
 class Stock:

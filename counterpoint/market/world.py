@@ -252,7 +252,7 @@ class World:
     # ---- parts
 
     def _worth(self, out: Floats, campaign: Rows) -> Floats:
-        goal = self._goal_weights[campaign]  # per impression, click, conversion, unit of order value
+        goal = self.goal_weights[campaign]  # per impression, click, conversion, unit of order value
         order = self._order_value[campaign]
         worth = goal[:, 0] + out[0] * (goal[:, 1] + out[1] * (goal[:, 2] + goal[:, 3] * order))
         return np.asarray(worth, dtype=np.float64)
@@ -408,7 +408,7 @@ class World:
                 for p in s.place
             ]
         )
-        self._goal_weights = np.array([_goal_weights(c.goal, c.goal_value_micros) for c in s.campaign])
+        self.goal_weights = np.array([_goal_weights(c.goal, c.goal_value_micros) for c in s.campaign])
         a = s.attention
         self._attention = np.array(
             [

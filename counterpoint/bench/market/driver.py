@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from itertools import pairwise
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from msgspec import Struct
@@ -28,9 +28,10 @@ from counterpoint.bench.market.policy import (
     Requests,
     Reveals,
 )
-from counterpoint.market.auctions import Auctions, Outcomes, Responses, Rows, Truth
+from counterpoint.market.auctions import Auctions, Outcomes, Rows, Truth
 from counterpoint.market.scenario import DAY_NS, STARTS_AT_NS, Scenario
 from counterpoint.market.state import Exposures, Pressure, Stock
+from counterpoint.market.tally import Sums, Tally
 from counterpoint.market.world import World
 
 BATCH_MAX: Final = (
@@ -39,24 +40,6 @@ BATCH_MAX: Final = (
 CHUNK: Final = 20_000  # auctions drawn at once where nobody answers us; whole batches
 
 Replace = dict[str, Rows]
-
-
-class Tally(Struct, frozen=True, kw_only=True):
-    """Sums by [day, campaign]. Money in nanos of the account currency; expected = true probabilities, won auctions."""
-
-    value: Floats  # expected worth at the goals: judged
-    value_realised: Floats
-    spend: Rows
-    budget: Rows  # as the policy split it
-    bids: Rows
-    impressions: Rows
-    clicks: Floats  # expected
-    conversions: Floats  # expected
-    clicks_realised: Rows
-    conversions_realised: Rows
-    relevance: Floats  # sum of true affinity ranks of the impressions
-    satisfaction: Floats
-    views: Floats
 
 
 class Run(Struct, frozen=True, kw_only=True):
@@ -77,14 +60,6 @@ class Run(Struct, frozen=True, kw_only=True):
     seconds: float  # wall clock; in no report that must be the same twice
 
 
-class _Seen(Exposures):
-    """Exposures whose arrays the compiled driver may change."""
-
-    @property
-    def arrays(self) -> tuple[Floats, Rows, float]:
-        return self._count, self._at_ns, float(self._tau_ns)  # type: ignore[return-value]  # float32 counts
-
-
 class Game:
     """The state of one run. ``step`` plays a batch; :func:`play` plays them all."""
 
@@ -94,7 +69,7 @@ class Game:
         self.facts = facts if facts is not None else facts_of(world.scenario, world.design)
         s = world.scenario
         days, campaigns, people = s.days, len(s.campaign), s.users.count
-        self.exposures = _Seen(s)
+        self.exposures = Exposures(s)
         self.stock = Stock(s)
         a = s.adversary
         carry = s.carry_over
@@ -105,7 +80,7 @@ class Game:
         self.left: Rows = np.zeros(campaigns, dtype=np.int64)
         self.shown_today: Ints = np.zeros((people, campaigns), dtype=np.int32)
         self._met = np.zeros((people, campaigns), dtype=np.bool_)
-        self._sums = {name: np.zeros((days, campaigns)) for name in Tally.__struct_fields__}
+        self._sums = Sums(days, self.facts.worth)
         self._pending: list[_Reports] = []
         self.refused = 0
         self.out_of_money = 0
@@ -147,7 +122,7 @@ class Game:
         if rows.size:
             self._show(auctions, rows, creative[rows], paid[rows], seen[rows])
         campaign = self.facts.creative_campaign[creative[stood]]
-        self._sums["bids"][day] += np.bincount(campaign, minlength=self.facts.campaigns)
+        self._sums.bids(day, campaign)
         told = stood & self.facts.minimum_told[auctions.venue]
         told |= won & (auctions.auction_type == 2)  # the price of a second-price win says it
         self.policy.learn(
@@ -254,30 +229,8 @@ class Game:
             self.stock.add(campaign, shown.supply.astype(np.int64), int(auctions.t_ns[-1]))
         if self.day >= facts.warm_up_days:
             self._met[shown.user, campaign] = True
-        self._add(campaign, paid, responses, outcomes)
+        self._sums.shown(self.day, campaign, paid, responses, outcomes)
         self._pending.append(_Reports(shown, creatives, outcomes))
-
-    def _add(self, campaign: Rows, paid: Rows, r: Responses, o: Outcomes) -> None:
-        worth = self.facts.worth[campaign]
-        realised = worth[:, 0] + worth[:, 1] * o.clicked + worth[:, 2] * o.converted
-        realised = realised + worth[:, 3] * (o.order_value_micros / 1e6)
-        columns = {
-            "value": r.value_micros,
-            "value_realised": realised,
-            "spend": paid.astype(np.float64),
-            "impressions": np.ones(campaign.size),
-            "clicks": r.click,
-            "conversions": r.click * r.conversion,
-            "clicks_realised": o.clicked.astype(np.float64),
-            "conversions_realised": o.converted.astype(np.float64),
-            "relevance": r.relevance,
-            "satisfaction": r.satisfaction,
-            "views": r.view,
-        }
-        for name, column in columns.items():
-            self._sums[name][self.day] += np.bincount(
-                campaign, weights=column, minlength=self.facts.campaigns
-            )
 
     def _reported(self, now_ns: int) -> Events:
         parts = [reports.until(now_ns) for reports in self._pending]
@@ -303,11 +256,6 @@ class Game:
         return np.asarray(self._sums[name].sum(axis=0))
 
     def result(self, seconds: float) -> Run:
-        whole = ("spend", "budget", "bids", "impressions", "clicks_realised", "conversions_realised")
-        sums: dict[str, Any] = {
-            name: np.round(table).astype(np.int64) if name in whole else table
-            for name, table in self._sums.items()
-        }
         s = self.world.scenario
         return Run(
             policy=self.policy.name,
@@ -317,7 +265,7 @@ class Game:
             seed=self.world.seed,
             auctions=s.auctions,
             warm_up_days=self.facts.warm_up_days,
-            tally=Tally(**sums),
+            tally=self._sums.tally(),
             reach=int(self._met.any(axis=1).sum()),
             reach_by_campaign=self._met.sum(axis=0),
             refused=self.refused,

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from counterpoint.base.jit import njit
+from counterpoint.market.kernels import show_one
 
 # what became of an answer
 SILENT, LOST, WON, UNFIT, CAPPED, NO_MONEY, ABOVE_CEILING = 0, 1, 2, 3, 4, 5, 6
@@ -77,9 +77,5 @@ def settle(
             left[c] -= price
             limit[c] -= price
             shown_today[u, c] += 1
-            age = max(t_ns[i] - at_ns[u, c], 0)
-            before = count[u, c] * math.exp(-age / tau_ns)
-            seen[i] = before
-            count[u, c] = before + 1.0
-            at_ns[u, c] = t_ns[i]
+            seen[i] = show_one(count, at_ns, u, c, t_ns[i], tau_ns)
             break
