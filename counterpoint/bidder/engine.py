@@ -62,6 +62,18 @@ class Failure(Struct, frozen=True):
     body: bytes
 
 
+class Considered(Struct, frozen=True, gc=False):
+    """One request decided and committed, not yet told to anybody."""
+
+    made: Candidates
+    committed: list[Committed]
+    view: View
+    place: ExchangePart
+    user: UserState
+    now_ns: int
+    rng_key: int
+
+
 class ExchangeCounts:
     """Of one exchange, since the start. ``no_bids`` by reason."""
 
@@ -93,8 +105,11 @@ class Engine:
         clock: Callable[[], int] = time.time_ns,
         on_quarantine: Callable[[str], None] | None = None,
         markups_on_win: MarkupMemory | None = None,
+        keeps_inputs: bool = True,
     ) -> None:
-        """``on_quarantine`` is told of a line item that failed QUARANTINE_AFTER assertions (ViewHolder.quarantine);
+        """``keeps_inputs``: a ``BidPlaced`` carries what it takes to decide again (False: nobody will ask).
+
+        ``on_quarantine`` is told of a line item that failed QUARANTINE_AFTER assertions (ViewHolder.quarantine);
         without it the engine makes a View without the line item itself, at once."""
         self.bidder_id = bidder_id
         self.source = f"bidder/{bidder_id}"
@@ -115,6 +130,7 @@ class Engine:
         self.refusals = Refusals()
         self.swaps = 0
         self._on_quarantine = on_quarantine
+        self._keeps_inputs = keeps_inputs
         self._seed = mix64(seed)
         self._drawn = 0
         self._failed_items: dict[str, int] = {}
@@ -175,12 +191,32 @@ class Engine:
         received_ns: int,
         stages: StageClock | None,
     ) -> Answer:
+        made = self.consider(request, exchange, place, counts, received_ns)
+        if isinstance(made, NoBidReason):
+            return self._no_bid(request.id, made, place)
+        answer = Answer(200, self._respond(request, made))
+        if stages is not None:
+            stages.lap("encode")
+        return answer
+
+    def consider(
+        self,
+        request: BidRequest,
+        exchange: str,
+        place: ExchangePart,
+        counts: ExchangeCounts,
+        received_ns: int,
+    ) -> Considered | NoBidReason:
+        """Structs in, structs out: the person taken out of ``request``, decided, the money held; or why not (counted).
+
+        What both doors share: :meth:`answer` signs and encodes it, :meth:`place` tells of it as it is."""
+        stages = self.stages
         if request.test == 1:
             counts.tests += 1
         deadline_ns = received_ns + deadline_after_ns(request.tmax, place)
         now_ns = self.clock()
         if now_ns > deadline_ns:
-            return self._no_bid(request.id, NoBidReason.LATE, place, counts)
+            return _count(counts, NoBidReason.LATE)
         user = self._user(request, exchange)
         if stages is not None:
             stages.lap("decode")
@@ -199,9 +235,9 @@ class Engine:
             stages=stages,
         )
         if isinstance(made, NoBid):
-            return self._no_bid(request.id, made.reason, place, counts)
+            return _count(counts, made.reason)
         if self.clock() > deadline_ns:
-            return self._no_bid(request.id, NoBidReason.LATE, place, counts)
+            return _count(counts, NoBidReason.LATE)
         committed = commit(
             made,
             request,
@@ -216,15 +252,35 @@ class Engine:
             now_ns,
         )
         if isinstance(committed, NoBidReason):
-            return self._no_bid(request.id, committed, place, counts)
+            return _count(counts, committed)
         if stages is not None:
             stages.lap("commit")
         counts.bid_requests += 1
         counts.bids += len(committed)
-        answer = Answer(200, self._respond(request, made, committed, view, place, user, now_ns, rng_key))
-        if stages is not None:
-            stages.lap("encode")
-        return answer
+        return Considered(made, committed, view, place, user, now_ns, rng_key)
+
+    def place(
+        self, request: BidRequest, exchange: str, received_ns: int
+    ) -> list[tuple[Committed, SignedBid]] | NoBidReason:
+        """:meth:`answer` without bytes, for an exchange in the same process: each bid that stands, and what its
+        notices will know of it. An assertion that fails here is the caller's."""
+        counts = self.counts.get(exchange)
+        place = self._view.part.exchanges.get(exchange)
+        if counts is None or place is None:
+            self.unknown_exchange += 1
+            return NoBidReason.UNKNOWN_EXCHANGE
+        counts.requests += 1
+        made = self.consider(request, exchange, place, counts, received_ns)
+        if isinstance(made, NoBidReason):
+            return made
+        bids = [(bid, self._payload(made, bid, request)) for bid in made.committed]
+        if self.outbox is not None and request.test != 1:
+            archived = self._archived(made, request)
+            for bid, signed in bids:
+                self.outbox.offer(
+                    make_placed(signed, bid, made.made, request, made.view, made.place, self.source, archived)
+                )
+        return bids
 
     def _user(self, request: BidRequest, exchange: str) -> UserState:
         """Take the person out of the request; what we know of them, or nobody where nothing may be known."""
@@ -239,50 +295,49 @@ class Engine:
             raw_id = f"{exchange}:{raw_id}"
         return self.frequency.state(self.frequency.user_key(kind, raw_id))
 
-    def _respond(
-        self,
-        request: BidRequest,
-        made: Candidates,
-        committed: list[Committed],
-        view: View,
-        place: ExchangePart,
-        user: UserState,
-        now_ns: int,
-        rng_key: int,
-    ) -> bytes:
+    def _payload(self, considered: Considered, bid: Committed, request: BidRequest) -> SignedBid:
+        part, place = considered.view.part, considered.place
+        profile, mtype = place.profile, bid.form.mtype
+        line_item = part.line_items[bid.candidate.line_item]
+        now_ns = considered.now_ns
+        return SignedBid(  # by position, which is half the price of names
+            bid.bid_id,
+            bid.allowance_id,
+            line_item.campaign_id,
+            line_item.id,
+            part.creatives[bid.candidate.creative].id,
+            profile.id,
+            MEDIA_NAMES[mtype],
+            place.settles[mtype],
+            bid.candidate.price,
+            considered.made.currency,
+            considered.made.rate_micros,
+            ARMS[considered.made.arm],
+            now_ns,
+            bid.until_ns,
+            now_ns + profile.notice_life_ms * NS_PER_MS,
+            considered.user.key,
+            request.test == 1,
+        )
+
+    def _archived(self, c: Considered, request: BidRequest) -> bytes:
+        if not self._keeps_inputs:
+            return b""
+        return pack_input(request, c.place.profile.id, c.view, c.user, c.made, c.now_ns, c.rng_key)
+
+    def _respond(self, request: BidRequest, considered: Considered) -> bytes:
         """Sign, tell, encode. A failure in here gives the reserved money back."""
-        part = view.part
+        made, committed, place = considered.made, considered.committed, considered.place
+        part = considered.view.part
         profile = place.profile
-        test = request.test == 1
         bids: list[Bid] = []
         whole = b""
         try:
-            archived = b""
-            if self.outbox is not None and not test:
-                archived = pack_input(request, profile.id, view, user, made, now_ns, rng_key)
+            tells = self.outbox is not None and request.test != 1
+            archived = self._archived(considered, request) if tells else b""
             for bid in committed:
-                item, creative = bid.candidate.line_item, bid.candidate.creative
-                form = bid.form
-                line_item = part.line_items[item]
-                signed = SignedBid(  # by position, which is half the price of names
-                    bid.bid_id,
-                    bid.allowance_id,
-                    line_item.campaign_id,
-                    line_item.id,
-                    part.creatives[creative].id,
-                    profile.id,
-                    MEDIA_NAMES[form.mtype],
-                    place.settles[form.mtype],
-                    bid.candidate.price,
-                    made.currency,
-                    made.rate_micros,
-                    ARMS[made.arm],
-                    now_ns,
-                    bid.until_ns,
-                    now_ns + profile.notice_life_ms * NS_PER_MS,
-                    user.key,
-                    test,
-                )
+                creative, form = bid.candidate.creative, bid.form
+                signed = self._payload(considered, bid, request)
                 tokens = self.signer.sign(signed)
                 if len(committed) == 1 and not profile.markup_on_win:
                     whole = self._formats.of(form, creative, bid.imp, place, signed, made).render(
@@ -296,25 +351,22 @@ class Engine:
                     )
                 if profile.markup_on_win:
                     made_bid = bids[-1]
-                    self.markups_on_win.keep(bid.bid_id, made_bid.adm, now_ns, bid.until_ns)
+                    self.markups_on_win.keep(bid.bid_id, made_bid.adm, considered.now_ns, bid.until_ns)
                     made_bid.adm = ""
-                if self.outbox is not None and not test:
+                if self.outbox is not None and tells:
                     self.outbox.offer(
-                        make_placed(signed, bid, made, request, view, place, self.source, archived)
+                        make_placed(signed, bid, made, request, considered.view, place, self.source, archived)
                     )
             return whole or make_response(made, place, bids)
         except AssertionError as error:
             for bid in committed:
                 self.book.released(bid.bid_id)
-                if user.key:
-                    self.frequency.release(user.key, bid_key(bid.bid_id))
+                if considered.user.key:
+                    self.frequency.release(considered.user.key, bid_key(bid.bid_id))
             failing = committed[min(len(bids), len(committed) - 1)]
             raise LineItemFailed(failing.candidate.line_item, str(error)) from error
 
-    def _no_bid(
-        self, request_id: str, reason: NoBidReason, place: ExchangePart, counts: ExchangeCounts
-    ) -> Answer:
-        _count(counts, reason)
+    def _no_bid(self, request_id: str, reason: NoBidReason, place: ExchangePart) -> Answer:
         if place.profile.no_bid is NoBidForm.NBR_BODY:
             return Answer(200, no_bid_body(request_id, reason.nbr), reason)
         return _SHORT[reason]
@@ -334,7 +386,7 @@ class Engine:
         self.failures.append(Failure(self.clock(), exchange, str(error), body[:SAMPLE_BYTES_MAX]))
         if isinstance(error, LineItemFailed):
             self._blame(error.line_item)
-        return self._no_bid(request.id, NoBidReason.INTERNAL_ERROR, place, counts)
+        return self._no_bid(request.id, _count(counts, NoBidReason.INTERNAL_ERROR), place)
 
     def _blame(self, item: int) -> None:
         """After QUARANTINE_AFTER failed assertions a line item is left out, until the catalog changes or a restart."""
@@ -351,8 +403,9 @@ class Engine:
 _SHORT: Final = {reason: Answer(204, b"", reason) for reason in NoBidReason}
 
 
-def _count(counts: ExchangeCounts, reason: NoBidReason) -> None:
+def _count(counts: ExchangeCounts, reason: NoBidReason) -> NoBidReason:
     counts.no_bids[reason] = counts.no_bids.get(reason, 0) + 1
+    return reason
 
 
 def deadline_after_ns(tmax_ms: int, place: ExchangePart) -> int:

@@ -1,4 +1,4 @@
-"""The tracker's shell: verify, judge, make durable, tell the books and the bus. One event loop, nothing waits here.
+"""The tracker's shell: verify, judge, make durable, tell (``notice_desk.py``). One event loop, nothing waits here.
 
 What changes money waits for the group commit; what informs goes to the outbox, which may shed and counts it. A notice
 seen before changes nothing: a bounded memory in front recognises most repeats, the ledger's unique key on the bid id
@@ -8,36 +8,30 @@ all of them.
 from __future__ import annotations
 
 import asyncio
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from typing import Final
 from urllib.parse import unquote_plus
 
 from msgspec import Struct
-from msgspec.structs import replace
 
 from counterpoint.base.clock import Clock
 from counterpoint.bidder.allowances import AllowanceBook
 from counterpoint.bidder.attribution import Attribution
 from counterpoint.bidder.committer import Committer
 from counterpoint.bidder.directory import CLICK_ID, Directory
-from counterpoint.bidder.frequency import FrequencyBook, bid_key, line_item_key
+from counterpoint.bidder.frequency import FrequencyBook
 from counterpoint.bidder.markup_memory import MarkupMemory
-from counterpoint.bidder.notices import Judgement, NoticeOutcome, judge, settles
+from counterpoint.bidder.notice_desk import NoticeDesk, SeenBids
+from counterpoint.bidder.notices import Judgement, NoticeOutcome, settles
 from counterpoint.bidder.signing import BadToken, NoticeKind, SignedBid, Signer
 from counterpoint.bus.bus import Outbox
 from counterpoint.events import subjects
 from counterpoint.events.money import SettlementNoticed
 from counterpoint.openrtb.macros import NoticeValues, parse_notice
 
-SEEN_PER_GENERATION: Final = 100_000  # bids; two generations are kept, about 20 MB
 UNSAVED_MAX: Final = 20_000  # settlements answered 503 whose retry is awaited
 PARAMETERS_MAX: Final = 32
 PARAMETER_BYTES_MAX: Final = 512
-
-_BIT: Final = {kind: 1 << place for place, kind in enumerate(NoticeKind)}
-_SETTLED: Final = 1 << 8
-_WIN_TOLD: Final = 1 << 9
-_WON: Final = _BIT[NoticeKind.WIN] | _BIT[NoticeKind.BILLING] | _SETTLED | _WIN_TOLD
 
 
 class Verdict(Struct, frozen=True):
@@ -47,41 +41,8 @@ class Verdict(Struct, frozen=True):
     location: str | None = None
 
 
-class SeenBids:
-    """Bits per bid, for the newest ``per_generation`` to twice as many bids: the older half is forgotten at once."""
-
-    def __init__(self, per_generation: int = SEEN_PER_GENERATION) -> None:
-        self.per_generation = per_generation
-        self._new: dict[str, int] = {}
-        self._old: dict[str, int] = {}
-
-    def bits(self, bid_id: str) -> int:
-        found = self._new.get(bid_id)
-        return self._old.get(bid_id, 0) if found is None else found
-
-    def add(self, bid_id: str, bits: int) -> None:
-        if bid_id not in self._new and len(self._new) >= self.per_generation:
-            self._old, self._new = self._new, {}
-        self._new[bid_id] = self.bits(bid_id) | bits
-
-    def __len__(self) -> int:
-        return len(self._new) + len(self._old)
-
-
-class TrackerCounters:
-    """Plain integers, read by the metrics."""
-
-    def __init__(self) -> None:
-        self.notices: dict[NoticeKind, Counter[str]] = {kind: Counter() for kind in NoticeKind}
-        self.bad_tokens: Counter[str] = Counter()
-        self.anomalies: Counter[str] = Counter()
-        self.settled_nanos = 0
-        self.excess_nanos = 0
-        self.facts_shed = 0
-
-
-class Tracker:
-    """``directory`` is replaced when the catalog changes. ``source`` is ``bidder/{id}``."""
+class Tracker(NoticeDesk):
+    """A :class:`NoticeDesk` behind signed URLs and a group commit."""
 
     def __init__(
         self,
@@ -98,17 +59,18 @@ class Tracker:
         seen: SeenBids | None = None,
         markups: MarkupMemory | None = None,
     ) -> None:
+        super().__init__(
+            facts=facts,
+            directory=directory,
+            allowances=allowances,
+            frequency=frequency,
+            attribution=attribution,
+            clock=clock,
+            source=source,
+            seen=seen,
+        )
         self.signer = signer
         self.committer = committer
-        self.facts = facts
-        self.directory = directory
-        self.allowances = allowances
-        self.frequency = frequency
-        self.attribution = attribution
-        self.clock = clock
-        self.source = source
-        self.counters = TrackerCounters()
-        self.seen = seen if seen is not None else SeenBids()
         self.markups = markups if markups is not None else MarkupMemory()  # shared with the engine
         self._committing: dict[str, asyncio.Future[Verdict]] = {}  # bounded by the committer's pending
         self._unsaved: OrderedDict[str, SettlementNoticed] = OrderedDict()
@@ -142,26 +104,14 @@ class Tracker:
     # ---- money
 
     def _settle(self, kind: NoticeKind, bid: SignedBid, query: bytes) -> Verdict | asyncio.Future[Verdict]:
-        bits = self.seen.bits(bid.bid_id)
-        if bits & _SETTLED:
-            return self._verdict(kind, NoticeOutcome.REPLAYED)
         under_way = self._committing.get(bid.bid_id)
         if under_way is not None:
             self.counters.notices[kind][NoticeOutcome.REPLAYED] += 1
             return under_way
-        now_ns = self.clock.now_ns()
-        judgement = judge(kind, bid, _values(query), now_ns, self.source, bool(bits & _WIN_TOLD))
-        if judgement.settlement is None:
-            return self._verdict(kind, judgement.outcome)
-        settlement = self._unsaved.pop(bid.bid_id, None)
+        judgement, settlement = self.settling(kind, bid, _values(query), self._unsaved.get(bid.bid_id))
         if settlement is None:
-            settlement = judgement.settlement
-            for anomaly in judgement.anomalies:
-                self.counters.anomalies[anomaly] += 1
-            # A win notice prolonged the reservation beyond what was signed: on time is what we still held money for.
-            held_until_ns = self.allowances.settled(bid.bid_id, settlement.paid_nanos)
-            if held_until_ns > settlement.reservation_until_ns:
-                settlement = replace(settlement, reservation_until_ns=held_until_ns)
+            return self._verdict(kind, judgement.outcome)
+        self._unsaved.pop(bid.bid_id, None)
         saved = self.committer.submit(subjects.notice(bid.exchange), settlement)
         verdict: asyncio.Future[Verdict] = saved.get_loop().create_future()
         self._committing[bid.bid_id] = verdict
@@ -184,11 +134,7 @@ class Tracker:
     ) -> None:
         self._committing.pop(bid.bid_id, None)
         if durable:
-            self.seen.add(bid.bid_id, _BIT[kind] | _SETTLED | _WIN_TOLD)
-            self.counters.settled_nanos += settlement.paid_nanos
-            self.counters.excess_nanos += settlement.excess_nanos
-            self._shown(bid, settlement.happened_at_ns)
-            self._publish(judgement)
+            self.settled(kind, bid, settlement, judgement)
             outcome = NoticeOutcome.SETTLED
         else:
             # The very same event on the retry: what it says of the reservation was true when it first came.
@@ -199,47 +145,8 @@ class Tracker:
         if not verdict.done():
             verdict.set_result(self._verdict(kind, outcome))
 
-    # ---- information
-
     def _inform(self, kind: NoticeKind, bid: SignedBid, query: bytes) -> NoticeOutcome:
-        bits = self.seen.bits(bid.bid_id)
-        if bits & _BIT[kind]:
-            return NoticeOutcome.REPLAYED
-        if kind is NoticeKind.LOSS and (bits & _WON or bid.bid_id in self._committing):
-            return NoticeOutcome.CONTRADICTED
-        now_ns = self.clock.now_ns()
-        judgement = judge(kind, bid, _values(query), now_ns, self.source, bool(bits & _WIN_TOLD))
-        if judgement.outcome is not NoticeOutcome.INFORMED:
-            return judgement.outcome
-        told = _BIT[kind]
-        if kind in (NoticeKind.WIN, NoticeKind.BILLING):
-            told |= _WIN_TOLD
-            self.allowances.won(bid.bid_id, now_ns + self.directory.billing_delay_ns(bid.exchange))
-        elif kind is NoticeKind.LOSS:
-            self.allowances.lost(bid.bid_id)
-            if bid.user_key:
-                self.frequency.release(bid.user_key, bid_key(bid.bid_id))
-        elif kind is NoticeKind.IMPRESSION:
-            self._shown(bid, now_ns)
-        self.seen.add(bid.bid_id, told)
-        self._publish(judgement)
-        return judgement.outcome
-
-    def _shown(self, bid: SignedBid, at_ns: int) -> None:
-        if bid.user_key and bid.line_item_id in self.directory.capped:
-            self.frequency.confirm(
-                bid.user_key,
-                line_item_key(bid.line_item_id),
-                bid_key(bid.bid_id),
-                at_ns,
-                self.clock.now_ns(),
-            )
-
-    def _publish(self, judgement: Judgement) -> None:
-        for fact in judgement.facts:
-            if not self.facts.offer(fact):
-                self.counters.facts_shed += 1
-        self.attribution.on(judgement.facts)
+        return self.inform(kind, bid, _values(query), settles_now=bid.bid_id in self._committing)
 
     # ---- answers
 

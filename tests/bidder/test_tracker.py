@@ -12,9 +12,10 @@ from counterpoint.base.clock import NS_PER_S
 from counterpoint.bidder.committer import CommitterConfig
 from counterpoint.bidder.directory import Directory
 from counterpoint.bidder.frequency import line_item_key
+from counterpoint.bidder.notice_desk import SeenBids
 from counterpoint.bidder.notices import NoticeOutcome
 from counterpoint.bidder.signing import NoticeKind
-from counterpoint.bidder.tracker import SeenBids, Verdict
+from counterpoint.bidder.tracker import Verdict
 from counterpoint.events.facts import AuctionWon, ImpressionSeen
 from tests.bidder.world import SHOP, World, make_catalog, running, until
 
