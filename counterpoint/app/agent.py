@@ -10,61 +10,26 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import msgspec
 from msgspec import Struct
 
-from counterpoint.base.clock import NS_PER_MS, Clock
+from counterpoint.base.clock import Clock
 from counterpoint.base.errors import BusRefused, BusUnavailable
 from counterpoint.base.files import read_bytes, write_atomically
 from counterpoint.base.unreadable import UNREADABLE
 from counterpoint.bus.bus import Bus, Delivery, Subscription
+from counterpoint.coordination.learner_desk import LISTENS, LearnerDesk
 from counterpoint.events import subjects
-from counterpoint.events.agent import Decision, Learner
-from counterpoint.events.decisions import AgentBeat, PolicyPublished
+from counterpoint.events.agent import Learner
 
 log = logging.getLogger(__name__)
 
-LISTENS: dict[str, dict[str, tuple[str, ...]]] = {
-    "budget": {
-        subjects.MONEY: ("money.ledger.>",),
-        subjects.FACTS: ("facts.>",),
-        subjects.DECISIONS: (
-            "decisions.policy.>",
-            "decisions.resolution.>",
-            "decisions.stops",
-            "decisions.catalog",
-        ),
-    },
-    "bidding": {
-        subjects.MONEY: ("money.ledger.>",),
-        subjects.FACTS: ("facts.>",),
-        subjects.DECISIONS: (
-            "decisions.policy.>",
-            "decisions.resolution.>",
-            "decisions.stops",
-            "decisions.catalog",
-        ),
-    },
-    "creative": {
-        subjects.FACTS: ("facts.outcomes.>",),
-        subjects.DECISIONS: ("decisions.resolution.>", "decisions.stops", "decisions.catalog"),
-    },
-    "feedback": {
-        subjects.MONEY: ("money.ledger.>",),
-        subjects.FACTS: ("facts.>",),
-        subjects.DECISIONS: ("decisions.>",),
-    },
-}
-
 TICK_S = 0.2
-BEAT_NS = 500 * NS_PER_MS
 SNAPSHOT_S = 5.0
 QUEUE_MAX = 256  # deliveries read ahead of the learner; past that we stop reading, the stream keeps the rest
-PENDING_MAX = 1_000  # decisions that wait for the bus; past that the oldest go: a newer one supersedes them
 
 
 class Saved(Struct, frozen=True):
@@ -86,20 +51,11 @@ class AgentRunner:
         on_catalog: Callable[[], None],
     ) -> None:
         self.learner = learner
+        self.desk = LearnerDesk(learner, secrets.token_hex(6), is_stopped, on_catalog)
         self.bus = bus
         self.clock = clock
         self.snapshot_path = snapshot_path
-        self.is_stopped = is_stopped
-        self.on_catalog = on_catalog
-        self.incarnation = secrets.token_hex(6)
-        self.positions: dict[str, int] = {}
-        self.policy_version = 0
-        self.events_seen = 0
-        self.decisions_dropped = 0
         self._queue: asyncio.Queue[Delivery] = asyncio.Queue(maxsize=QUEUE_MAX)
-        self._pending: deque[Decision] = deque()
-        self._beat_count = 0
-        self._beat_at_ns = 0
         self._caught_up = False
 
     def restore(self) -> None:
@@ -117,8 +73,8 @@ class AgentRunner:
                 "snapshot cannot be used (%s); kept as %s, learning starts from the streams", error, aside
             )
             return
-        self.positions = dict(saved.positions)
-        self.policy_version = saved.policy_version
+        self.desk.positions = dict(saved.positions)
+        self.desk.policy_version = saved.policy_version
 
     async def run(self, stop: asyncio.Event) -> None:
         self.restore()
@@ -144,7 +100,7 @@ class AgentRunner:
     async def _subscribe(self, stream: str, wanted: Sequence[str]) -> Subscription:
         while True:
             try:
-                return await self.bus.subscribe(stream, wanted, after=self.positions.get(stream, 0))
+                return await self.bus.subscribe(stream, wanted, after=self.desk.positions.get(stream, 0))
             except BusUnavailable:
                 await asyncio.sleep(0.2)
 
@@ -155,10 +111,10 @@ class AgentRunner:
             await self._take(until=tick_at)
             if loop.time() >= tick_at:
                 tick_at = loop.time() + TICK_S
-                self._decided(self.learner.tick(self.clock.now_ns()))
+                self.desk.tick(self.clock.now_ns())
                 self._caught_up = self._caught_up or self._queue.empty()
                 await self._beat(
-                    "paused" if self.is_stopped() else "running" if self._caught_up else "catching_up"
+                    "paused" if self.desk.is_stopped() else "running" if self._caught_up else "catching_up"
                 )
             await self._publish()
             if loop.time() >= snapshot_at + SNAPSHOT_S:
@@ -176,60 +132,23 @@ class AgentRunner:
             return
         while len(deliveries) < QUEUE_MAX and not self._queue.empty():
             deliveries.append(self._queue.get_nowait())
-        for delivery in deliveries:
-            if delivery.subject == subjects.CATALOG:
-                self.on_catalog()
-            self.events_seen += len(delivery.events)
-            self._decided(self.learner.on(delivery.events, self.clock.now_ns()))
-            self.positions[delivery.stream] = delivery.sequence
-
-    def _decided(self, decisions: Sequence[Decision]) -> None:
-        if self.is_stopped():
-            return  # a stopped agent hears, but does not speak
-        for decision in decisions:
-            if len(self._pending) >= PENDING_MAX:
-                self._pending.popleft()
-                self.decisions_dropped += 1
-            self._pending.append(decision)
+        self.desk.take(deliveries, self.clock.now_ns())
 
     async def _publish(self) -> None:
-        while self._pending:
-            decision = self._pending[0]
+        while self.desk.pending:
+            decision = self.desk.pending[0]
             try:
                 await self.bus.publish(decision.subject, [decision.event])
             except BusUnavailable:
                 return  # kept, in order, for when the bus is back
             except BusRefused as error:
                 log.error("the bus refused %s: %s", decision.subject, error)
-            self._pending.popleft()
-            if isinstance(decision.event, PolicyPublished):
-                self.policy_version = decision.event.policy_version
+            self.desk.published()
 
     async def _beat(self, state: str, force: bool = False) -> None:
-        now_ns = self.clock.now_ns()
-        if not force and now_ns - self._beat_at_ns < BEAT_NS:
+        beat = self.desk.beat(self.clock.now_ns(), state, self._queue.qsize(), force)
+        if beat is None:
             return
-        self._beat_at_ns = now_ns
-        self._beat_count += 1
-        decision, why = self.learner.explain()
-        beat = AgentBeat(
-            event_id=f"beat-{self.incarnation}-{self._beat_count}",
-            happened_at_ns=now_ns,
-            recorded_at_ns=now_ns,
-            source=f"agent/{self.learner.name}",
-            agent=self.learner.name,
-            incarnation=self.incarnation,
-            state=state,
-            policy_version=self.policy_version,
-            position=self.positions.get(subjects.FACTS, 0),
-            lag_events=self._queue.qsize(),
-            last_decision=decision,
-            why=why,
-            metrics={
-                "events_seen": float(self.events_seen),
-                "decisions_dropped": float(self.decisions_dropped),
-            },
-        )
         try:
             await self.bus.publish(subjects.beat(self.learner.name), [beat])
         except BusUnavailable:
@@ -238,7 +157,7 @@ class AgentRunner:
             log.error("the bus refused the beat: %s", error)
 
     async def _save(self) -> None:
-        saved = Saved(dict(self.positions), self.learner.snapshot(), self.policy_version)
+        saved = Saved(dict(self.desk.positions), self.learner.snapshot(), self.desk.policy_version)
         raw = msgspec.msgpack.encode(saved)
         try:
             await asyncio.to_thread(write_atomically, self.snapshot_path, raw)

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final
 
-from counterpoint.base.clock import Clock
+from counterpoint.base.clock import NS_PER_S, Clock
 from counterpoint.base.errors import BusUnavailable
 from counterpoint.bidder.allowances import AllowanceBook, Expired
 from counterpoint.bidder.arm_budgets import ArmBudgets
@@ -18,14 +18,14 @@ from counterpoint.events.event import Event
 from counterpoint.events.money import AllowanceGranted, AllowanceRefused, BalanceReported
 
 TICK_S: Final = 0.05
-CAPS_EVERY_S: Final = 1.0
+CAPS_EVERY_NS: Final = 1 * NS_PER_S
 AWAY_PAUSE_S: Final = 0.2
 COMMANDS_WAITING_MAX: Final = 20_000  # not yet on the bus; past that no more is asked or returned
 BATCH_MAX: Final = 100
 
 
 class AllowanceDesk:
-    """``take`` hears the ledger; ``tend`` and ``send`` belong in a task group. ``on_silence`` is told of each bid that
+    """``take`` hears the ledger; ``tend`` (turns of ``pass_time``) and ``send`` belong in a task group. ``on_silence`` is told of each bid that
     heard nothing until the end of its reservation."""
 
     def __init__(
@@ -43,6 +43,8 @@ class AllowanceDesk:
         self._clock = clock
         self._on_silence = on_silence
         self._commands: deque[Event] = deque([book.started(clock.now_ns())])
+        self._capped_at_ns = clock.now_ns()
+        self._caps = arm_budgets.caps(self._capped_at_ns)
 
     @property
     def subjects(self) -> tuple[str, str]:
@@ -63,23 +65,32 @@ class AllowanceDesk:
                 self.book.balance(event, now_ns)
                 self.arm_budgets.balance(event)
 
+    def pass_time(self, now_ns: int, connected: bool) -> None:
+        """One turn: what is over ends, its rest is to be returned, and what is needed to be asked for."""
+        for expired in self.book.expire(now_ns):
+            self._silent(expired, now_ns)
+        if len(self._commands) >= COMMANDS_WAITING_MAX:
+            return
+        for returned in self.book.returns_due(now_ns):
+            self.arm_budgets.returned(returned)
+            self._commands.append(returned)
+        due = not 0 <= now_ns - self._capped_at_ns < CAPS_EVERY_NS
+        if due or len(self._caps) != len(self.book.campaign_ids):
+            self._capped_at_ns, self._caps = now_ns, self.arm_budgets.caps(now_ns)
+        if len(self._caps) == len(self.book.campaign_ids) and connected:
+            self._commands.extend(self.book.requests_due(now_ns, self._caps))
+
+    def waiting(self) -> list[Event]:
+        """The next batch for the ledger; say :meth:`sent` when the bus has it."""
+        return [self._commands[at] for at in range(min(len(self._commands), BATCH_MAX))]
+
+    def sent(self, commands: int) -> None:
+        for _ in range(commands):
+            self._commands.popleft()
+
     async def tend(self) -> None:
-        loop = asyncio.get_running_loop()
-        caps_at = 0.0
-        caps = self.arm_budgets.caps(self._clock.now_ns())
         while True:
-            now_ns = self._clock.now_ns()
-            for expired in self.book.expire(now_ns):
-                self._silent(expired, now_ns)
-            if len(self._commands) < COMMANDS_WAITING_MAX:
-                for returned in self.book.returns_due(now_ns):
-                    self.arm_budgets.returned(returned)
-                    self._commands.append(returned)
-                if loop.time() >= caps_at or len(caps) != len(self.book.campaign_ids):
-                    caps_at = loop.time() + CAPS_EVERY_S
-                    caps = self.arm_budgets.caps(now_ns)
-                if len(caps) == len(self.book.campaign_ids) and self._bus.connected():
-                    self._commands.extend(self.book.requests_due(now_ns, caps))
+            self.pass_time(self._clock.now_ns(), self._bus.connected())
             await asyncio.sleep(TICK_S)
 
     def _silent(self, expired: Expired, now_ns: int) -> None:
@@ -93,11 +104,10 @@ class AllowanceDesk:
             if not self._commands:
                 await asyncio.sleep(TICK_S)
                 continue
-            batch = [self._commands[at] for at in range(min(len(self._commands), BATCH_MAX))]
+            batch = self.waiting()
             try:
                 await self._bus.publish(subject, batch)
             except BusUnavailable:
                 await asyncio.sleep(AWAY_PAUSE_S)
                 continue
-            for _ in batch:
-                self._commands.popleft()
+            self.sent(len(batch))

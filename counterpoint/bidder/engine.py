@@ -145,6 +145,14 @@ class Engine:
     def view(self) -> View:
         return self._view
 
+    def no_bids(self) -> dict[str, int]:
+        """By reason, over all exchanges."""
+        found: dict[str, int] = {}
+        for counts in self.counts.values():
+            for reason, n in counts.no_bids.items():
+                found[reason.value] = found.get(reason.value, 0) + n
+        return found
+
     def swap(self, view: View) -> None:
         """Use this View from the next request on. Money and counts stay; positions follow the new catalog."""
         if view.part is not self._view.part:

@@ -132,10 +132,7 @@ class Exposition(Collector):
 
     def no_bids(self) -> dict[str, int]:
         """By reason, over all exchanges."""
-        found: dict[str, int] = {}
-        for counts in self.engine.counts.values():
-            for reason, n in counts.no_bids.items():
-                found[reason.value] = found.get(reason.value, 0) + n
+        found = self.engine.no_bids()
         if self.routes.shed:
             found["overload"] = found.get("overload", 0) + self.routes.shed.total()
         return dict(sorted(found.items()))

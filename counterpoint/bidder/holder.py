@@ -117,17 +117,28 @@ class ViewHolder:
             while True:
                 await self._changed.wait()
                 self._changed.clear()
-                changes, self._changes = self._changes, Changes()
-                if not changes.any():
-                    continue
-                view, refusals = await loop.run_in_executor(
-                    compiling, apply, self._view, changes, self._clock()
-                )
-                for refusal in refusals:
-                    self.refused += 1
-                    self._on_refused(refusal)
-                if view is not self._view:
-                    self.swap(view)
+                changes = self._take()
+                if changes.any():
+                    self._use(
+                        *await loop.run_in_executor(compiling, apply, self._view, changes, self._clock())
+                    )
+
+    def compile_now(self) -> None:
+        """What changed, compiled here and now: for those who have no loop to keep free."""
+        changes = self._take()
+        if changes.any():
+            self._use(*apply(self._view, changes, self._clock()))
+
+    def _take(self) -> Changes:
+        changes, self._changes = self._changes, Changes()
+        return changes
+
+    def _use(self, view: View, refusals: list[Refusal]) -> None:
+        for refusal in refusals:
+            self.refused += 1
+            self._on_refused(refusal)
+        if view is not self._view:
+            self.swap(view)
 
 
 def apply(last: View, changes: Changes, now_ns: int) -> tuple[View, list[Refusal]]:

@@ -1,4 +1,4 @@
-"""What the engine tells of a bid: the BidPlaced event, and the minimal input from which the decision can be run again."""
+"""What a bidder tells of a bid: BidPlaced with the input from which the decision can be run again, a presumed loss."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
-from counterpoint.bidder.commit import Committed
+from counterpoint.bidder.commit import BidContext, Committed
 from counterpoint.bidder.decide import Candidates
 from counterpoint.bidder.experiment import ARMS
 from counterpoint.bidder.frequency import UserState
 from counterpoint.bidder.part import ExchangePart
 from counterpoint.bidder.signing import SignedBid
 from counterpoint.bidder.view import View
-from counterpoint.events.facts import BidPlaced
+from counterpoint.events.facts import AuctionLost, BidPlaced
 from counterpoint.openrtb.identity import archive_request
 from counterpoint.openrtb.objects import BidRequest
 
@@ -107,4 +107,24 @@ def make_placed(
         user_key=signed.user_key,
         allowance_id=signed.allowance_id,
         decision_input=decision_input,
+    )
+
+
+def presumed_lost(bid: BidContext, now_ns: int, source: str) -> AuctionLost:
+    """Nothing was heard of the bid within the exchange's own delay."""
+    return AuctionLost(
+        event_id=f"lost-{bid.bid_id}",
+        happened_at_ns=now_ns,
+        recorded_at_ns=now_ns,
+        source=source,
+        bid_id=bid.bid_id,
+        exchange=bid.exchange,
+        segment=bid.segment,
+        campaign_id=bid.campaign_id,
+        line_item_id=bid.line_item_id,
+        creative_id=bid.creative_id,
+        bid_nanos=bid.price_nanos,
+        inferred=True,
+        arm=bid.arm,
+        bid_at_ns=bid.bid_at_ns,
     )

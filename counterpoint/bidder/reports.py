@@ -11,7 +11,7 @@ from counterpoint.base.clock import NS_PER_S, Clock
 from counterpoint.base.errors import BusRefused, BusUnavailable
 from counterpoint.bidder.engine import Engine
 from counterpoint.bidder.exposition import Exposition
-from counterpoint.bus.bus import Bus
+from counterpoint.bus.bus import Bus, Outbox
 from counterpoint.bus.outbox import BatchingOutbox
 from counterpoint.events import subjects
 from counterpoint.events.decisions import AgentBeat, PolicyRejected
@@ -44,7 +44,7 @@ class Reports:
         self.waiting_for = waiting_for
         self.incarnation = engine.book.incarnation
         self._beats = 0
-        self._last_counts: dict[str, dict[str, int]] = {}
+        self._traffic = TrafficCounter(engine, outbox)
 
     async def beat(self) -> None:
         while True:
@@ -74,28 +74,42 @@ class Reports:
         while True:
             await asyncio.sleep(TRAFFIC_S)
             now_ns = self.clock.now_ns()
-            requests = {name: c.requests for name, c in self.engine.counts.items()}
-            bids = {name: c.bids for name, c in self.engine.counts.items()}
-            no_bids = self.exposition.no_bids()
             latency = self.exposition.status((), now_ns)["latency_us"]
-            self.outbox.offer(
-                TrafficCounted(
-                    event_id=f"traffic-{self.incarnation}-{now_ns}",
-                    happened_at_ns=now_ns,
-                    recorded_at_ns=now_ns,
-                    source=self.engine.source,
-                    bidder_id=self.engine.bidder_id,
-                    interval_ns=int(TRAFFIC_S * NS_PER_S),
-                    requests=self._since_last("requests", requests),
-                    bids=self._since_last("bids", bids),
-                    no_bids=self._since_last("no_bids", no_bids),
-                    shed_events=self.outbox.shed,
-                    latency_us=latency,
-                )
+            counted = self._traffic.count(
+                now_ns, int(TRAFFIC_S * NS_PER_S), self.exposition.no_bids(), latency
             )
+            self.outbox.offer(counted)
+
+
+class TrafficCounter:
+    """What came and was answered since the last time it was asked."""
+
+    def __init__(self, engine: Engine, outbox: Outbox) -> None:
+        self._engine = engine
+        self._outbox = outbox
+        self._last: dict[str, dict[str, int]] = {}
+
+    def count(
+        self, now_ns: int, interval_ns: int, no_bids: dict[str, int], latency_us: dict[str, float]
+    ) -> TrafficCounted:
+        """``no_bids`` by reason, since the start; ``latency_us`` as it is told."""
+        engine = self._engine
+        return TrafficCounted(
+            event_id=f"traffic-{engine.book.incarnation}-{now_ns}",
+            happened_at_ns=now_ns,
+            recorded_at_ns=now_ns,
+            source=engine.source,
+            bidder_id=engine.bidder_id,
+            interval_ns=interval_ns,
+            requests=self._since_last("requests", {name: c.requests for name, c in engine.counts.items()}),
+            bids=self._since_last("bids", {name: c.bids for name, c in engine.counts.items()}),
+            no_bids=self._since_last("no_bids", no_bids),
+            shed_events=self._outbox.shed,
+            latency_us=latency_us,
+        )
 
     def _since_last(self, name: str, counts: dict[str, int]) -> dict[str, int]:
-        before, self._last_counts[name] = self._last_counts.get(name, {}), counts
+        before, self._last[name] = self._last.get(name, {}), counts
         return {
             key: value - before.get(key, 0) for key, value in counts.items() if value > before.get(key, 0)
         }

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Final
 
@@ -33,22 +33,22 @@ from counterpoint.bidder.experiment import AGENTS
 from counterpoint.bidder.exposition import Exposition
 from counterpoint.bidder.frequency import FrequencyBook, bid_key, line_item_key
 from counterpoint.bidder.heap import collect_young, freeze_heap
+from counterpoint.bidder.hearing import POLICY_SUBJECTS, Hearing
 from counterpoint.bidder.holder import Refusal, ViewHolder
+from counterpoint.bidder.outgoing import presumed_lost
 from counterpoint.bidder.reports import Reports
 from counterpoint.bidder.view import View
 from counterpoint.bus.bus import Bus, Delivery
 from counterpoint.bus.outbox import BatchingOutbox
 from counterpoint.catalog.model import Catalog
-from counterpoint.coordination.epochs import RESOLUTIONS, SUBJECTS, EpochBook, history_since_ns
+from counterpoint.coordination.epochs import RESOLUTIONS, SUBJECTS, history_since_ns
 from counterpoint.coordination.stops import StopWatch
 from counterpoint.events import subjects
 from counterpoint.events.decisions import (
-    CatalogChanged,
-    PolicyPublished,
     PolicyRejected,
     Resolution,
 )
-from counterpoint.events.facts import AuctionLost, AuctionWon, ImpressionSeen
+from counterpoint.events.facts import AuctionWon, ImpressionSeen
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +57,6 @@ COLLECT_S: Final = 0.1  # often and briefly: what is collected is what came sinc
 CATALOG_POLL_S: Final = 2.0
 SNAPSHOT_S: Final = 60.0
 AWAY_PAUSE_S: Final = 0.2
-PAYLOADS_KEPT: Final = 32  # the newest policies, until their View is archived
 VIEWS_WAITING_MAX: Final = 256  # Views not yet archived; past that the oldest cannot be explained
 RESOLUTIONS_WAITING_MAX: Final = 10_000  # others publish the same ones; past that the oldest go
 CATCH_UP_QUIET_S: Final = 0.5  # no outcome for this long: the tail has been read
@@ -112,8 +111,6 @@ class BidderService:
         self._catalog_digest = catalog_digest
         self._archive = archive
         self._save = save
-        self._epochs: EpochBook | None = None
-        self._payloads: OrderedDict[str, bytes] = OrderedDict()  # of the newest policies, by checksum
         self._to_archive: deque[tuple[View, dict[str, bytes]]] = deque([(engine.view, {})], VIEWS_WAITING_MAX)
         self._archive_wake = asyncio.Event()
         self._look_at_catalog = asyncio.Event()
@@ -122,6 +119,7 @@ class BidderService:
         self._reading_tail = True
         self.reports = Reports(bus, clock, engine, outbox, exposition, self.waiting_for)
         self.holder = ViewHolder(engine.view, self.on_swap, self.on_refused, clock.now_ns)
+        self.hearing = Hearing(self.holder)
         arm_budgets = ArmBudgets(engine.view.part.campaigns, engine.view.experiment.shares())
         self.desk = AllowanceDesk(bus, clock, book, arm_budgets, self._presume_lost)
 
@@ -198,31 +196,18 @@ class BidderService:
 
     async def _hear_decisions(self) -> None:
         since_ns = history_since_ns(self.clock.now_ns())
-        while self._epochs is None:
+        published: list[Delivery] | None = None
+        while published is None:
             try:
-                known = await self.bus.last_all(RESOLUTIONS)
+                published = await self.bus.last_all(RESOLUTIONS)
             except BusUnavailable:
                 await asyncio.sleep(AWAY_PAUSE_S)
-                continue
-            published = [event for d in known for event in d.events if isinstance(event, Resolution)]
-            self._epochs = EpochBook(
-                self.engine.view.inputs.catalog, resolutions=published, since_ns=since_ns
-            )
-            self._settle_settings()
-        await self._each(subjects.DECISIONS, SUBJECTS, self._feed, since_ns=since_ns)
+        resolutions = [event for d in published for event in d.events if isinstance(event, Resolution)]
+        self.hearing.begin(self.engine.view.inputs.catalog, resolutions, since_ns)
+        await self._each(subjects.DECISIONS, SUBJECTS, self._resolved, since_ns=since_ns)
 
-    def _feed(self, delivery: Delivery) -> None:
-        assert self._epochs is not None
-        self._epochs.feed(delivery)
-        closed = self._epochs.closed()
-        if closed:
-            self._resolutions.extend(closed)
-            self._settle_settings()
-
-    def _settle_settings(self) -> None:
-        assert self._epochs is not None
-        for target, value in self._epochs.settings().items():
-            self.holder.setting(target, value)
+    def _resolved(self, delivery: Delivery) -> None:
+        self._resolutions.extend(self.hearing.resolved(delivery))
 
     async def _hear_policies(self) -> None:
         now_ns = self.clock.now_ns()
@@ -236,24 +221,11 @@ class BidderService:
                 heard = True
             except BusUnavailable:
                 await asyncio.sleep(AWAY_PAUSE_S)
-        wanted = ("decisions.policy.>", subjects.CATALOG)
-        await self._each(subjects.DECISIONS, wanted, self._hear_policy, since_ns=now_ns)
+        await self._each(subjects.DECISIONS, POLICY_SUBJECTS, self._hear_policy, since_ns=now_ns)
 
     def _hear_policy(self, delivery: Delivery) -> None:
-        for event in delivery.events:
-            if isinstance(event, CatalogChanged):
-                self._look_at_catalog.set()
-            elif isinstance(event, PolicyPublished) and delivery.subject == subjects.policy(event.agent):
-                self._take_policy(event)
-
-    def _take_policy(self, event: PolicyPublished) -> None:
-        held = self.engine.view.inputs.policies.get(event.agent)
-        if held is not None and held.checksum == event.checksum:
-            return
-        self._payloads[event.checksum] = event.payload
-        while len(self._payloads) > PAYLOADS_KEPT:
-            self._payloads.popitem(last=False)
-        self.holder.policy(event)
+        if self.hearing.policies(delivery):
+            self._look_at_catalog.set()
 
     def on_refused(self, refusal: Refusal) -> None:
         """A policy, catalog or experiment that is not used: the last good one stays, and everybody hears of it."""
@@ -282,7 +254,7 @@ class BidderService:
             self._set_directory(self._directory)
             self.desk.arm_budgets.set_campaigns(view.inputs.catalog.campaigns)
             freeze_heap()
-        self._to_archive.append((view, dict(self._payloads)))
+        self._to_archive.append((view, self.hearing.payloads()))
         self._archive_wake.set()
 
     async def _keep_views(self) -> None:
@@ -333,9 +305,7 @@ class BidderService:
                     log.error("the catalog in use stays: %s", said)
                 continue
             said = ""
-            if self._epochs is not None:
-                self._epochs.set_catalog(catalog)
-            self.holder.catalog(catalog)
+            self.hearing.set_catalog(catalog)
 
     # ---- people
 
@@ -343,24 +313,7 @@ class BidderService:
         """No win notice within the exchange's own delay: the person is not counted, and the learners hear of a loss."""
         if bid.user_key:
             self.frequency.release(bid.user_key, bid_key(bid.bid_id))
-        self.outbox.offer(
-            AuctionLost(
-                event_id=f"lost-{bid.bid_id}",
-                happened_at_ns=now_ns,
-                recorded_at_ns=now_ns,
-                source=self.engine.source,
-                bid_id=bid.bid_id,
-                exchange=bid.exchange,
-                segment=bid.segment,
-                campaign_id=bid.campaign_id,
-                line_item_id=bid.line_item_id,
-                creative_id=bid.creative_id,
-                bid_nanos=bid.price_nanos,
-                inferred=True,
-                arm=bid.arm,
-                bid_at_ns=bid.bid_at_ns,
-            )
-        )
+        self.outbox.offer(presumed_lost(bid, now_ns, self.engine.source))
 
     async def _hear_outcomes(self) -> None:
         """First the tail since the snapshot, then what other bidders see. Our own come back and change nothing."""

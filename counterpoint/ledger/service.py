@@ -36,7 +36,6 @@ FETCH_WAIT_S = 0.25
 BEAT_S = 0.5
 TICK_NS = 1 * NS_PER_S
 CAUGHT_UP_NS = 5 * NS_PER_S
-SPLIT_RETRY_NS = 5 * NS_PER_S
 PUBLISHERS = 16  # subjects published at the same time; within one subject in order
 RETRY_S = 0.25
 RESOLUTIONS_WAITING_MAX = 10_000  # others publish the same ones; beyond this the oldest go
@@ -206,7 +205,6 @@ class _Service:
         resolutions = [e for d in published for e in d.events if isinstance(e, Resolution)]
         book = EpochBook(self._catalog, resolutions=resolutions, since_ns=since_ns)
         shares = PoolShares(self._catalog, book)
-        applied_ns = 0
         try:
             while not self._stop.is_set():
                 try:
@@ -216,16 +214,10 @@ class _Service:
                     continue
                 if any(self._catalog_changed(d) for d in deliveries):
                     await self._reload(book, shares)
-                for delivery in deliveries:
-                    book.feed(delivery)
-                closed = book.closed()
-                self._resolutions.extend(closed)
+                self._resolutions.extend(shares.hear(deliveries))
                 await self._publish_resolutions()
                 now_ns = self._clock.now_ns()
-                if _caught_up(deliveries, now_ns) and (
-                    now_ns - applied_ns >= SPLIT_RETRY_NS or any("/budget_share" in r.target for r in closed)
-                ):
-                    applied_ns = now_ns
+                if _caught_up(deliveries, now_ns) and shares.due(now_ns):
                     await self._publish(await self._in_thread(shares.apply, self._ledger, now_ns))
                     if shares.refused:
                         self._why = f"splits not applied: {shares.refused}"

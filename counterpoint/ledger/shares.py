@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from counterpoint.base.clock import NS_PER_S
+from counterpoint.bus.bus import Delivery
 from counterpoint.catalog.model import Catalog
 from counterpoint.coordination.epochs import EpochBook
 from counterpoint.coordination.targets import budget_share
@@ -10,6 +14,7 @@ from counterpoint.ledger.books import Ledger
 from counterpoint.ledger.outbox import Outgoing
 from counterpoint.ledger.split import SplitApplied
 
+RETRY_NS = 5 * NS_PER_S
 _KEPT_REASONS = 200  # characters of a reason that travel with the move
 
 
@@ -19,6 +24,7 @@ class PoolShares:
     def __init__(self, catalog: Catalog, book: EpochBook) -> None:
         self.book = book
         self.refused: dict[str, str] = {}  # pool id -> why its newest split is not applied
+        self._applied_ns = 0
         self.set_catalog(catalog)
 
     def set_catalog(self, catalog: Catalog) -> None:
@@ -45,8 +51,22 @@ class PoolShares:
         newest = max(resolved, key=lambda r: (r.epoch, r.target))
         return newest.epoch, shares, f"{newest.winner}: {newest.why}"[:_KEPT_REASONS]
 
+    def hear(self, deliveries: Sequence[Delivery]) -> list[Resolution]:
+        """Feed the replica; what it closed. Anything about shares makes :meth:`due` true at once."""
+        for delivery in deliveries:
+            self.book.feed(delivery)
+        closed = self.book.closed()
+        if any("/budget_share" in resolution.target for resolution in closed):
+            self._applied_ns = 0
+        return closed
+
+    def due(self, now_ns: int) -> bool:
+        """Whether to :meth:`apply` now: shares were resolved, or it is time to try again what was refused."""
+        return now_ns - self._applied_ns >= RETRY_NS
+
     def apply(self, ledger: Ledger, now_ns: int) -> list[Outgoing]:
         """Apply what is resolved and not applied yet. What the ledger refuses is tried again at the next call."""
+        self._applied_ns = now_ns
         outgoing: list[Outgoing] = []
         for pool_id in sorted(self._members):
             wanted = self.wanted(pool_id)
