@@ -145,3 +145,71 @@ def speed(
                 f"{found.peak_mib:.0f}",
             )
     _out().print(table)
+
+
+RateOption = Annotated[
+    float,
+    typer.Option(min=0.1, max=20_000, help="Requests per second; also how much faster market time passes."),
+]
+
+
+@market_app.command()
+def catalog(
+    name: Annotated[str, typer.Argument(help="A scenario's name, or a .toml file of your own.")],
+    rate: RateOption = 500.0,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Folder of the system. Left out: var/market/NAME.")
+    ] = None,
+    port: Annotated[int, typer.Option(min=1, max=65_535, help="Where the bidder will listen.")] = 8080,
+) -> None:
+    """Write the scenario's demand as a catalog with a configuration, to run a real bidder on."""
+    from counterpoint.app.market_wire import write_system
+    from counterpoint.market.load import find_scenario
+
+    scenario = find_scenario(name)
+    folder = out if out is not None else Path("var") / "market" / scenario.name
+    config = write_system(scenario, rate, port, folder)
+    console = _out()
+    for line in (
+        f"wrote {config}. Next, each in its own terminal:",
+        f"  counterpoint up --config {config}",
+        f"  counterpoint market exchange {name} --url http://127.0.0.1:{port} --rate {rate:g}",
+    ):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+@market_app.command()
+def exchange(
+    name: Annotated[str, typer.Argument(help="A scenario's name, or a .toml file of your own.")],
+    url: Annotated[str, typer.Option(help="The bidder's origin.")] = "http://127.0.0.1:8080",
+    rate: RateOption = 500.0,
+    seconds: Annotated[
+        float, typer.Option(min=1, help="Stop after this long; the end of the scenario stops it too.")
+    ] = 60.0,
+    seed: SeedOption = 0,
+    json: Annotated[
+        Path | None, typer.Option("--json", help="Write the result as JSON to this file.")
+    ] = None,
+) -> None:
+    """Play a scenario as an exchange over HTTP against a running bidder: requests, notices, people."""
+    import asyncio
+
+    import msgspec
+
+    from counterpoint.app.market_wire import bar, play_over_wire
+    from counterpoint.market.load import find_scenario
+    from counterpoint.market.world_market import times_faster
+
+    scenario = find_scenario(name)
+    console = _out()
+    console.print(
+        f"{scenario.name}, seed {seed}: {scenario.auctions:,} auctions of {scenario.days} days at {rate:g} a second; "
+        f"market time passes {times_faster(scenario, rate):,.0f} times as fast as the wall's, and so do delays.",
+        highlight=False,
+        soft_wrap=True,
+    )
+    with bar() as progress:
+        played = asyncio.run(play_over_wire(scenario, seed, url, rate, seconds, progress))
+    console.print(played.table())
+    if json is not None:
+        json.write_bytes(msgspec.json.format(msgspec.json.encode(played.as_json()), indent=2) + b"\n")

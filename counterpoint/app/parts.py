@@ -31,8 +31,9 @@ from counterpoint.events import subjects
 from counterpoint.events.agent import Learner
 from counterpoint.events.decisions import AgentBeat
 from counterpoint.feedback.learner import FeedbackLearner
+from counterpoint.market.demo_market import DemoMarket
 from counterpoint.market.demo_world import DemoWorld
-from counterpoint.market.exchange import DemoExchange
+from counterpoint.market.exchange import Exchange
 from counterpoint.record.recorder import Recorder
 
 log = logging.getLogger(__name__)
@@ -183,14 +184,13 @@ async def exchange(settings: Settings, rate: float, seed: int, stop: asyncio.Eve
     client = HttpClient(settings.local_url, connections_max=64, timeout_s=2.0)
     report_path = settings.data.control / "exchange.json"
     first = SystemClock().now_ns() // 1_000_000_000 % 10**9 * 1_000  # another start asks other questions
-    market = DemoExchange(
-        DemoWorld(seed),
+    market = Exchange(
+        DemoMarket(DemoWorld(seed), first),
         client,
         rate,
         {advertiser.id: advertiser.conversion_token for advertiser in catalog.advertisers},
         {campaign.id: campaign.advertiser_id for campaign in catalog.campaigns},
         lambda exchange_id, media: profiles[exchange_id].settles_by(Media(media)).value,
-        first,
     )
 
     def write() -> None:

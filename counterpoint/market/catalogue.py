@@ -75,8 +75,11 @@ NATIVE_REQUEST: Final = msgspec.json.encode(
 # ---- the catalog
 
 
-def catalogue(scenario: Scenario, at_ns: int | None = None) -> Catalog:
+def catalogue(scenario: Scenario, at_ns: int | None = None, faster: float = 1.0) -> Catalog:
     """Everything the bidder needs. ``at_ns``: creatives not in their life then are paused; None: none is.
+
+    ``faster``: for a bidder whose own clock runs while market time passes so many times faster: a day's budget is so
+    many market days', a cap's day as much shorter (at least a second), and the flight has begun whatever the date.
 
     Positions are those of :class:`~counterpoint.market.design.Design`: campaigns, line items and creatives in its order.
     """
@@ -98,9 +101,10 @@ def catalogue(scenario: Scenario, at_ns: int | None = None) -> Catalog:
                 for a in s.advertiser
             ),
             pools=tuple(BudgetPool(id=f"{a.id}-pool", advertiser_id=a.id) for a in s.advertiser),
-            campaigns=tuple(_campaign(s, n) for n in range(len(s.campaign))),
+            campaigns=tuple(_campaign(s, n, faster) for n in range(len(s.campaign))),
             line_items=tuple(
-                _line_item(s, c, MEDIA[m], tuple(lines[n])) for n, (c, m) in enumerate(design.line_items)
+                _line_item(s, c, MEDIA[m], tuple(lines[n]), faster)
+                for n, (c, m) in enumerate(design.line_items)
             ),
             creatives=tuple(_creative(s, spec, at_ns) for spec in design.creatives),
             exchanges=tuple(
@@ -127,16 +131,17 @@ def budget_micros(scenario: Scenario, campaign: int) -> int:
     return round(scenario.campaign[campaign].daily_budget * scenario.budget_factor * MICROS)
 
 
-def _campaign(s: Scenario, n: int) -> Campaign:
+def _campaign(s: Scenario, n: int, faster: float) -> Campaign:
     c = s.campaign[n]
+    budget = round(budget_micros(s, n) * faster)
     return Campaign(
         id=c.id,
         advertiser_id=c.advertiser,
         name=c.id.replace("-", " ").capitalize(),
-        daily_budget_micros=budget_micros(s, n),
+        daily_budget_micros=budget,
         pool_id=f"{c.advertiser}-pool",
-        budget_min_micros=int(budget_micros(s, n) * BUDGET_MIN_SHARE),
-        starts_at_ns=STARTS_AT_NS,
+        budget_min_micros=int(budget * BUDGET_MIN_SHARE),
+        starts_at_ns=STARTS_AT_NS if faster == 1.0 else 0,
         goal=c.goal,
         goal_value_micros=c.goal_value_micros,
         expected_order_value_micros=round(c.order_value * MICROS),
@@ -144,15 +149,18 @@ def _campaign(s: Scenario, n: int) -> Campaign:
     )
 
 
-def _line_item(s: Scenario, campaign: int, media: Media, creatives: tuple[str, ...]) -> LineItem:
+def _line_item(
+    s: Scenario, campaign: int, media: Media, creatives: tuple[str, ...], faster: float
+) -> LineItem:
     c = s.campaign[campaign]
+    day_s = max(1, round(86_400 / faster))
     return LineItem(
         id=f"{c.id}-{media.value}",
         campaign_id=c.id,
         name=f"{c.id}, {media.value}",
         targeting=Targeting(media=(media,), countries=c.countries),
         creative_ids=creatives,
-        frequency_cap=FrequencyCap(impressions=c.frequency_cap, window_s=86_400) if c.frequency_cap else None,
+        frequency_cap=FrequencyCap(impressions=c.frequency_cap, window_s=day_s) if c.frequency_cap else None,
         expected_click_rate=c.expected_click_rate,
         expected_conversion_rate=c.expected_conversion_rate,
     )

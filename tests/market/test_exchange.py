@@ -15,8 +15,9 @@ import pytest
 
 from counterpoint.base.http_client import HttpClient
 from counterpoint.market import exchange as market
+from counterpoint.market.demo_market import DemoMarket
 from counterpoint.market.demo_world import DemoWorld
-from counterpoint.market.exchange import DemoExchange, macros, target_of, tracking_urls
+from counterpoint.market.exchange import Exchange, macros, target_of, tracking_urls
 
 Answer = tuple[int, bytes]
 
@@ -56,22 +57,22 @@ class Bidder:
 
 
 @contextlib.asynccontextmanager
-async def _against(bidder: Bidder, seed: int = 1, rate: float = 200.0) -> AsyncIterator[DemoExchange]:
+async def _against(bidder: Bidder, seed: int = 1, rate: float = 200.0) -> AsyncIterator[Exchange]:
     server = await asyncio.start_server(bidder.serve, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     client = HttpClient(f"http://127.0.0.1:{port}", connections_max=16, timeout_s=5.0)
     tokens, owners = {"shop": "secret"}, {"c1": "shop"}
     settles = {"banner": "billing", "native": "win", "video": "impression", "audio": "impression"}
     try:
-        yield DemoExchange(
-            DemoWorld(seed), client, rate, tokens, owners, lambda _, media: settles[media], first_number=0
+        yield Exchange(
+            DemoMarket(DemoWorld(seed)), client, rate, tokens, owners, lambda _, media: settles[media]
         )
     finally:
         client.close()
         server.close()
 
 
-async def _run(exchange: DemoExchange, requests: int) -> None:
+async def _run(exchange: Exchange, requests: int) -> None:
     stop = asyncio.Event()
     running = asyncio.create_task(exchange.run(stop))
     async with asyncio.timeout(60):
@@ -204,7 +205,7 @@ async def test_other_answers_are_counted_and_bring_nothing(answer: Answer, count
 
 async def test_a_bidder_that_is_away_is_counted_and_waited_for() -> None:
     client = HttpClient("http://127.0.0.1:9", connections_max=4, timeout_s=1.0)
-    exchange = DemoExchange(DemoWorld(1), client, 500.0, {}, {}, lambda *_: "billing")
+    exchange = Exchange(DemoMarket(DemoWorld(1)), client, 500.0, {}, {}, lambda *_: "billing")
     await _run(exchange, 30)
     assert exchange.report.unreachable == exchange.report.requests
     client.close()
@@ -214,9 +215,11 @@ async def test_an_order_names_its_click_and_the_advertisers_token(monkeypatch: p
     """A world where everybody who sees clicks and buys at once."""
     bidder = Bidder(_bid_at("900.5"), lambda path, _: 200)
     async with _against(bidder, rate=100.0) as exchange:
-        monkeypatch.setattr(exchange.world, "draw", lambda stream, number: 0.01)
-        monkeypatch.setattr(exchange.world, "click_rate", lambda *_: 1.0)
-        monkeypatch.setattr(exchange.world, "conversion_rate", lambda *_: 1.0)
+        assert isinstance(exchange.market, DemoMarket)
+        world = exchange.market.world
+        monkeypatch.setattr(world, "draw", lambda stream, number: 0.01)
+        monkeypatch.setattr(world, "click_rate", lambda *_: 1.0)
+        monkeypatch.setattr(world, "conversion_rate", lambda *_: 1.0)
         monkeypatch.setattr(exchange, "_schedule", _at_once(exchange))
         await _run(exchange, 10)
         report = exchange.report
@@ -225,7 +228,7 @@ async def test_an_order_names_its_click_and_the_advertisers_token(monkeypatch: p
     assert set(bidder.tokens) == {"bearer secret"}
 
 
-def _at_once(exchange: DemoExchange) -> Callable[..., None]:
+def _at_once(exchange: Exchange) -> Callable[..., None]:
     scheduled = exchange._schedule
     return lambda delay_s, job, money: scheduled(0.0, job, True)
 
