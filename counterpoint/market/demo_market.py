@@ -49,7 +49,7 @@ class DemoMarket:
         self._meet(ask, offers[made], it)
         return Verdict(made, True, price if it.venue.auction_type == 1 else threshold, told)
 
-    def deeds(self) -> list[Deed]:
+    def deeds(self, last: bool = False) -> list[Deed]:
         told, self._deeds = self._deeds, []
         return told
 

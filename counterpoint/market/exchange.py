@@ -125,8 +125,8 @@ class Market(Protocol):
     def hold(self, ask: Ask, offers: Sequence[Offer]) -> Verdict:
         """The auction; called once for every request, without offers where there was no bid in time."""
 
-    def deeds(self) -> list[Deed]:
-        """What people do now and soon, each told once."""
+    def deeds(self, last: bool = False) -> list[Deed]:
+        """What people do now and soon, each told once. ``last``: no request is open, none will come."""
 
     def draw(self, stream: int, number: int) -> float:
         """Chance of the exchange's own (0 win notice, 1 billing notice, 8 duplicates), in [0, 1)."""
@@ -184,7 +184,7 @@ class Exchange:
                     await asyncio.sleep(min(max(pause, 0.0), 0.05))
             # every request is answered, and what has been won is still settled: a real exchange does not forget a
             # bill because we stop
-            self._let_people_act()
+            self._let_people_act(last=True)
             for later in sorted(self._later):
                 if later.money:
                     followed.create_task(later.job())
@@ -266,8 +266,8 @@ class Exchange:
                 url = macros(offer.text(key), values)
                 self._notify(delay, url, ask.number, settles=settles, paid=verdict.paid)
 
-    def _let_people_act(self) -> None:
-        for deed in self.market.deeds():
+    def _let_people_act(self, last: bool = False) -> None:
+        for deed in self.market.deeds(last):
             offer, ask = deed.offer, deed.offer.ask
             if deed.kind == "order":
                 if "click" in offer.client_side:

@@ -111,9 +111,9 @@ class WorldMarket:
         minimum = _cpm(fate.minimum_micros or 0) if tells else None
         return Verdict(fate.made, fate.won, _cpm(fate.paid_micros), minimum)
 
-    def deeds(self) -> list[Deed]:
+    def deeds(self, last: bool = False) -> list[Deed]:
         """Of steps that are over, up to the market's time: that of the newest auction that has ended."""
-        whole = self._frontier == len(self._ended)
+        whole = last or self._frontier == len(self._ended)
         if self._frontier == self._closed or (self._frontier - self._closed < self._step and not whole):
             return []
         self._closed = self._frontier
