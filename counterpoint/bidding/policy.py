@@ -26,13 +26,15 @@ from counterpoint.base.ids import digest
 from counterpoint.base.money import PRICE_MICROS_MAX
 from counterpoint.base.unreadable import UNREADABLE
 from counterpoint.bidding.price import (
-    GRID,
-    GRID_POINTS,
+    CLASSES,
     KNOTS_MAX,
+    PIECES_MAX,
+    SEGMENT_VALUES,
     CompiledBidding,
     FloatArray,
     IntArray,
     PriceSteps,
+    envelope,
     explain_price,
     price,
 )
@@ -57,9 +59,8 @@ __all__ = [
 AGENT = "bidding"
 LAMBDA_MIN, LAMBDA_MAX = 0.5, 256.0  # v_eff = value / lambda; 0.5: at most twice the stated value
 CTR_FACTOR_MIN, CTR_FACTOR_MAX = 0.1, 10.0
-CURVES_MAX = 256  # each is compiled and tried: milliseconds, during which the bidder makes no other View
+CURVES_MAX = 512  # each is compiled and tried: milliseconds, during which the bidder makes no other View
 EXPLORE_RATE_MAX, EXPLORE_SPAN_MAX = 0.1, 0.5
-DEFAULT_SHADE = 0.8  # no curve at all: bid this share of v_eff
 DEFAULT_WIN_RATE = 0.1  # and assume this, so that scores rank by value
 
 MEDIA = tuple(m.value for m in Media)
@@ -82,7 +83,12 @@ class BiddingPolicy(Struct, frozen=True, kw_only=True):
     version: int
     made_at_ns: int
     valid_until_ns: int
-    curves: dict[str, WinCurve] = {}  # "{exchange}/{media}", parents "*/{media}" and "*"
+    curves: dict[
+        str, WinCurve
+    ] = {}  # "{exchange}/{media}", parents "*/{media}" and "*", children ".../~{class}"
+    mean_click_rates: dict[
+        str, float
+    ] = {}  # line item id -> mean prediction, by which impressions are classed
     multipliers: dict[str, float] = {}  # campaign id -> lambda in [LAMBDA_MIN, LAMBDA_MAX]
     ctr_factors: dict[str, float] = {}  # segment -> observed / predicted clicks
     conversion_rates: dict[str, float] = {}  # line item id -> conversions per click, in (0, 1)
@@ -166,15 +172,12 @@ def compile_bidding(policy: BiddingPolicy | None, frame: BiddingFrame) -> Compil
     """``None`` is the stated fallback: DEFAULT_SHADE x the expected value by the owner's priors alone (the creative's
     click rate is not used either), no multiplier, no curve, no exploration. Expects a validated policy."""
     click = _per_click(policy, frame)
-    values = np.zeros((len(frame.goal), 3), dtype=np.float64)
+    values = np.zeros((len(frame.goal), 4), dtype=np.float64)
     reach = frame.goal == GOALS.index(Goal.REACH)
     values[:, 0] = np.where(reach, frame.goal_value, 0.0)
     values[:, 1] = np.where(reach, 0.0, click)
     values[:, 2] = 1.0
     names = ["*", *(f"*/{m}" for m in MEDIA), *(f"{e}/{m}" for e in frame.exchanges for m in MEDIA)]
-    tables = np.empty((len(names), 5, GRID_POINTS), dtype=np.float64)
-    segment_values = np.zeros((len(names), 3), dtype=np.float64)
-    segment_values[:, 0] = 1.0
     curves: Mapping[str, WinCurve] = {}
     if policy is None:
         values[:, 0] += values[:, 1] * frame.click_rate
@@ -188,17 +191,32 @@ def compile_bidding(policy: BiddingPolicy | None, frame: BiddingFrame) -> Compil
                 pace[at] = 1.0 / multiplier
         if len(values):
             values[:, 2] = pace[frame.campaign_of]
+        for item_id, mean in policy.mean_click_rates.items():
+            at = frame.line_item_position.get(item_id)
+            if at is not None:
+                values[at, 3] = 1.0 / mean
+    with_classes = {name.rpartition("/~")[0] for name in curves if "/~" in name}
+    classed = [name for name in names if name in with_classes]
+    every = [*names, *(f"{name}/~{k}" for name in classed for k in range(CLASSES))]
+    positions = {name: at for at, name in enumerate(every)}
+    segment_values = np.zeros((len(every), SEGMENT_VALUES), dtype=np.float64)
+    segment_values[:, 0] = 1.0
+    if policy is not None:
         segment_values[:, 1] = policy.exploration_rate
         segment_values[:, 2] = policy.exploration_span
+    for name in classed:
+        segment_values[positions[name], 3] = 1.0
+        segment_values[positions[name], 4:] = [positions[f"{name}/~{k}"] for k in range(CLASSES)]
+    tables = np.empty((len(every), 5, PIECES_MAX), dtype=np.float64)
     built: dict[str, FloatArray] = {}
     sources: list[str] = []
-    for at, name in enumerate(names):
+    for at, name in enumerate(every):
         source = next((s for s in lineage(name) if s in curves), "")
         if source not in built:
             built[source] = curve_table(curves.get(source))
         tables[at] = built[source]
         sources.append(source)
-        if policy is not None:
+        if policy is not None and at < len(names):
             factor = next((policy.ctr_factors[s] for s in lineage(name) if s in policy.ctr_factors), 1.0)
             segment_values[at, 0] = factor
     return CompiledBidding(
@@ -219,11 +237,16 @@ def lineage(segment: str) -> tuple[str, ...]:
 
     >>> lineage("adx/video"), lineage("*/video"), lineage("*")
     (('adx/video', '*/video', '*'), ('*/video', '*'), ('*',))
+    >>> lineage("adx/video/~3")
+    ('adx/video/~3', 'adx/video', '*/video', '*')
     """
     if segment == "*":
         return ("*",)
-    exchange, _, media = segment.rpartition("/")
-    return ("*/" + media, "*") if exchange == "*" else (segment, "*/" + media, "*")
+    exchange, _, rest = segment.partition("/")
+    media, child, _ = rest.partition("/")
+    whole = f"{exchange}/{media}"
+    own = (segment,) if child else ()
+    return (*own, whole, "*") if exchange == "*" else (*own, whole, "*/" + media, "*")
 
 
 def _per_click(policy: BiddingPolicy | None, frame: BiddingFrame) -> FloatArray:
@@ -251,9 +274,9 @@ def _per_click(policy: BiddingPolicy | None, frame: BiddingFrame) -> FloatArray:
 
 
 def curve_table(curve: WinCurve | None) -> FloatArray:
-    """The five rows of one segment. Shading scans GRID and the knots for the argmax of (v - b) F(b); ties go to the
-    lower bid; where nothing below v can win, the default share of v is bid, so that we can learn that it can."""
-    table = np.zeros((5, GRID_POINTS), dtype=np.float64)
+    """The five rows of one segment. Prices tried are the knots and points between them; ties go to the lower bid; where
+    nothing below v can win, the default share of v is bid, so that we can learn that it can."""
+    table = np.zeros((5, PIECES_MAX), dtype=np.float64)
     if curve is None:
         bids, rates = np.array([1.0]), np.array([DEFAULT_WIN_RATE])
     else:
@@ -267,17 +290,15 @@ def curve_table(curve: WinCurve | None) -> FloatArray:
     for row, knots in ((2, bids), (3, rates), (4, area)):
         table[row, : last + 1] = knots
         table[row, last + 1 : KNOTS_MAX] = knots[last]
-    if curve is None:
-        table[0] = GRID * DEFAULT_SHADE
-        table[1] = DEFAULT_WIN_RATE
-        return table
-    tried = np.unique(np.concatenate([GRID, bids]))
-    wins = np.interp(tried, np.concatenate([[0.0], bids]), np.concatenate([[0.0], rates]))
-    surplus = (GRID[:, None] - tried[None, :]) * wins[None, :]
-    best = np.argmax(surplus, axis=1)
-    any_surplus = surplus[np.arange(GRID_POINTS), best] > 0
-    table[0] = np.where(any_surplus, tried[best], GRID * DEFAULT_SHADE)
-    table[1] = np.where(any_surplus, wins[best], 0.0)
+    table[0] = np.inf
+    if curve is not None:
+        between = (PIECES_MAX - 1) // max(last, 1)
+        tried = np.unique(
+            np.floor(np.interp(np.arange(last * between + 1) / between, np.arange(last + 1), bids))
+        )
+        wins = np.interp(tried, bids, rates)
+        pieces = envelope(tried, wins, table[0], table[1])
+        table[1, pieces:] = table[1, max(pieces - 1, 0)]
     return table
 
 
@@ -301,6 +322,7 @@ def validate(policy: BiddingPolicy, catalog_ids: Collection[str] = ()) -> None:
     _check_all("multiplier", policy.multipliers, LAMBDA_MIN, LAMBDA_MAX)
     _check_all("click-rate factor", policy.ctr_factors, CTR_FACTOR_MIN, CTR_FACTOR_MAX)
     _check_all("conversion rate", policy.conversion_rates, 1e-9, 1.0)
+    _check_all("mean click rate", policy.mean_click_rates, 1e-9, 1.0)
     _check_all("order value", policy.order_values_micros, 1.0, 1e15)
     _check_all("exploration rate", {"": policy.exploration_rate}, 0.0, EXPLORE_RATE_MAX)
     _check_all("exploration span", {"": policy.exploration_span}, 0.0, EXPLORE_SPAN_MAX)
@@ -367,11 +389,12 @@ def _check_golden(policy: BiddingPolicy) -> None:
             curves=curves,
             multipliers=multipliers,
             ctr_factors=factors,
+            mean_click_rates={},
             conversion_rates={},  # of other line items than the golden ones, and already checked
             order_values_micros={},
         )
         compiled = compile_bidding(tried, frame)
-        if np.any(np.diff(compiled.tables[0, 0]) < 0):
+        if np.any(np.diff(compiled.tables[0, 1]) < 0):
             raise PolicyRefused(f"bidding policy: shaded prices of {source!r} fall as the value rises")
         for ctr, floor, auction_type in product(GOLDEN_CTR, GOLDEN_FLOORS, (1, 2)):
             price(

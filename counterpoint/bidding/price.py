@@ -5,6 +5,7 @@ Nothing here takes a logarithm or a power: libraries round those differently, an
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,15 +14,15 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from counterpoint.base.jit import njit
-from counterpoint.base.money import PRICE_MICROS_MAX
 from counterpoint.base.rng import mix64, mix64_kernel, uniform, uniform_kernel
 
 EXPLORE_LEVELS = 8  # price multipliers spread evenly over (1 - span, 1 + span), none of them 1
-KNOTS_MAX = 64
-GRID_POINTS = 256
-# 0.001 .. 10,000 units CPM, whole nanos so that every machine has the same
-GRID: NDArray[np.float64] = np.round(np.geomspace(1e3, float(PRICE_MICROS_MAX), GRID_POINTS))
-SMOOTH_JUMP = 1.2  # neighbouring shaded prices further apart than this are alternatives, not interpolated
+KNOTS_MAX = 96
+PIECES_MAX = 256  # of the function from value to shaded price
+DEFAULT_SHADE = 0.8  # no curve at all, or nothing below v_eff wins: bid this share of v_eff
+CLASSES = 8  # of an impression, by its predicted click rate over the line item's mean: CLASS_EDGES part them
+CLASS_EDGES = (0.2, 0.35, 0.6, 1.0, 1.7, 3.0, 5.0)
+SEGMENT_VALUES = 4 + CLASSES  # columns of CompiledBidding.segment_values
 VALUE_NANOS_MAX = 1e13
 _EXPLORE_SALT = 0x6269_6464_696E_6700  # keeps our draws apart from the creative's on the same request key
 
@@ -33,9 +34,11 @@ IntArray = NDArray[np.int64]
 class CompiledBidding:
     """Arrays for :func:`price`. Swapped whole, never written to.
 
-    ``values[line item]`` = (nanos per impression, nanos per click, 1 / lambda).
-    ``tables[segment]`` rows: shaded price and its win rate on GRID; knot prices, rates and areas (first KNOTS_MAX).
-    ``segment_values[segment]`` = (click-rate factor, exploration rate, exploration span).
+    ``values[line item]`` = (nanos per impression, nanos per click, 1 / lambda, 1 / mean click rate or 0).
+    ``tables[segment]`` rows: value from which a price is the best (rising, infinite past the last), that price; knot
+    prices, rates and areas (first KNOTS_MAX).
+    ``segment_values[segment]`` = (click-rate factor, exploration rate, exploration span, 1 where it has tables by class,
+    then the position of each class's table).
     """
 
     version: int
@@ -52,6 +55,17 @@ class CompiledBidding:
         """Position of "{exchange}/{media}", of its parent where the exchange is unknown."""
         at = self.segments.get(f"{exchange}/{media}")
         return at if at is not None else self.segments.get(f"*/{media}", 0)
+
+
+def class_of(click_rate: float, mean_click_rate: float) -> int:
+    """The class of an impression; -1 where there is none to tell.
+
+    >>> class_of(0.002, 0.001), class_of(0.0, 0.001), class_of(0.002, 0.0)
+    (5, -1, -1)
+    """
+    if not (0.0 < click_rate <= 1.0 and 0.0 < mean_click_rate <= 1.0):
+        return -1
+    return bisect_right(CLASS_EDGES, click_rate * (1.0 / mean_click_rate))
 
 
 # ---- the kernel
@@ -95,17 +109,53 @@ def _area_at(table: FloatArray, b: float) -> float:
 
 @njit
 def _shade_at(table: FloatArray, v: float) -> float:
-    if v <= GRID[0]:
-        return float(table[0, 0] * (v / GRID[0]))
-    if v >= GRID[GRID_POINTS - 1]:
-        return float(table[0, GRID_POINTS - 1])
-    i = _at_or_below(GRID, GRID_POINTS - 1, v)
-    low, high = table[0, i], table[0, i + 1]
-    if high <= low * SMOOTH_JUMP:
-        return float(low + (high - low) * ((v - GRID[i]) / (GRID[i + 1] - GRID[i])))
-    if high <= v and (v - high) * table[1, i + 1] > (v - low) * table[1, i]:
-        return float(high)
-    return float(low)
+    """argmax over the prices tried of (v - b) F(b): exact for every v, since that maximum is an envelope of lines in v."""
+    if v < table[0, 0]:
+        return float(v * DEFAULT_SHADE)
+    return float(table[1, _at_or_below(table[0], PIECES_MAX, v)])
+
+
+@njit
+def envelope(bids: FloatArray, rates: FloatArray, values: FloatArray, best: FloatArray) -> int:
+    """Which of ``bids`` (rising) has the highest (v - b) F(b), by v: ``best[k]`` from ``values[k]`` on. How many pieces.
+
+    (v - b) F(b) is a line in v with slope F(b), so the best one by v is the upper envelope of lines whose slopes rise.
+    Bids that win nothing are no candidates.
+    """
+    pieces = 0
+    kept = np.empty(len(bids), np.int64)
+    for j in range(len(bids)):
+        if rates[j] <= 0.0:
+            continue
+        while True:
+            if pieces == 0:
+                start = bids[j]  # below it, it only loses
+                break
+            i = kept[pieces - 1]
+            if rates[j] <= rates[i]:
+                start = np.inf
+                break
+            start = (bids[j] * rates[j] - bids[i] * rates[i]) / (rates[j] - rates[i])
+            if start > values[pieces - 1]:
+                break
+            pieces -= 1
+        if start < np.inf:
+            kept[pieces] = j
+            values[pieces] = start
+            best[pieces] = bids[j]
+            pieces += 1
+    return pieces
+
+
+@njit
+def _table_of(segment_values: FloatArray, segment: int, relative_click_rate: float) -> int:
+    """Position of the table to price by; ``relative_click_rate`` 0 where the line item's mean is not known."""
+    if segment_values[segment, 3] <= 0.0 or relative_click_rate <= 0.0:
+        return segment
+    k = 0
+    while k < CLASSES - 1 and relative_click_rate >= CLASS_EDGES[k]:
+        k += 1
+    return int(segment_values[segment, 4 + k])
 
 
 @njit
@@ -142,9 +192,7 @@ def price(
     A price is never under the floor or the line item's minimum, never over v_eff, the resolved ceiling or the line item's
     maximum. Second price: v_eff. A click rate outside [0, 1] gives no bid.
     """
-    table = tables[segment]
     factor, rate, span = segment_values[segment, 0], segment_values[segment, 1], segment_values[segment, 2]
-    area_floor = _area_at(table, float(floor)) if auction_type == 2 else 0.0
     draws = np.uint64(key ^ mix64_kernel(np.uint64(_EXPLORE_SALT)))
     bids = 0
     for j in range(n):
@@ -168,6 +216,7 @@ def price(
         high = min(int(paced), ceilings[money[item, 0]], money[item, 2])
         if low > high:
             continue
+        table = tables[_table_of(segment_values, segment, ctr[j] * values[item, 3])]
         wished = paced if auction_type == 2 else _shade_at(table, paced)
         wished = min(max(wished, float(low)), float(high))
         base = _clip(wished, low, high)
@@ -192,7 +241,7 @@ def price(
         win_rate = _rate_at(table, b)
         score = (paced - b) * win_rate
         if auction_type == 2:
-            score += _area_at(table, b) - area_floor
+            score += _area_at(table, b) - _area_at(table, float(floor))
         out_money[0, j] = chosen
         out_rates[0, j] = win_rate
         out_rates[1, j] = score
@@ -234,12 +283,13 @@ def explain_price(
     key: int,
 ) -> PriceSteps:
     """What :func:`price` does for one line item; equal to it in every number it writes."""
-    table = compiled.tables[segment]
-    factor, rate, span = (float(x) for x in compiled.segment_values[segment])
-    base_value, per_click, pace = (float(x) for x in compiled.values[item])
+    factor, rate, span = (float(x) for x in compiled.segment_values[segment, :3])
+    base_value, per_click, pace, per_mean = (float(x) for x in compiled.values[item])
+    at = int(_python(_table_of)(compiled.segment_values, segment, ctr * per_mean))
+    table = compiled.tables[at]
     minimum, maximum = int(compiled.money[item, 1]), int(compiled.money[item, 2])
     steps: dict[str, Any] = {
-        "curve": compiled.sources[segment],
+        "curve": compiled.sources[at],
         "value": 0.0,
         "multiplier": 1.0 / pace,
         "paced": 0.0,

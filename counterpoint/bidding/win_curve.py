@@ -1,223 +1,405 @@
 """How likely a price wins, per segment, from whatever the exchange tells us.
 
-A row is one auction we bid in. Each row keeps its regime: with the minimum bid to win it says for *every* price
-whether that would have won; without it, only for the price we bid. A segment where the minimum comes back on both
-wins and losses is estimated from those rows alone (an empirical distribution, each outcome weighted by how seldom it
-carries the minimum); any other segment as win/loss data by isotonic regression. The minimum is never imputed. What
-comes back on wins only, or losses only, is used as win/loss: product-limit estimators for it are a later step.
+A row is one auction we bid in, and an interval for M, the least bid that would have won: told exactly (minimum bid to
+win on win or loss, price on loss, price on win in second price), or only that it was up to our bid, or past it. Each
+row keeps its own regime, and one self-consistent estimator (:mod:`win_kernels`) joins them: nothing is imputed.
 
-Rows decay. A curve is shrunk to its parent, "adx/video" to "*/video" to "*", by PRIOR_ROWS.
+Segments form a tree, "adx/video/{child}" > "adx/video" > "*/video" > "*": each is shrunk to its parent by PRIOR_ROWS,
+the root to a log-logistic distribution. Rows fade by time. Beside that, segments down to "adx/video" are followed by
+row-counted memories of SPEEDS rows; children move with their segment in log-odds. Which memory to trust is weighed by how
+likely each made the rows that came next (:func:`win_kernels.score`), so a steady market keeps the long one.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import insort
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from counterpoint.base.money import PRICE_MICROS_MAX
+from counterpoint.bidding import win_kernels
 from counterpoint.bidding.policy import WinCurve, lineage
 from counterpoint.bidding.price import KNOTS_MAX
+from counterpoint.bidding.win_kernels import ABOVE, BELOW, EXACT
 
 FloatArray = NDArray[np.float64]
 
-BINS = 468
+BINS = 700
 EDGES: FloatArray = np.round(
     np.geomspace(1e4, float(PRICE_MICROS_MAX), BINS)
-)  # upper edges, 3 % apart, in nanos
-_EDGES = [int(e) for e in EDGES]
+)  # upper edges, 2 % apart, in nanos; what is above them has a bin of its own
+WIDTH = BINS + 1
+_LOG_EDGES: FloatArray = np.log(EDGES)
 PRIOR_ROWS = 200.0  # a segment with this many rows counts as much as its parent
+CHILD_PRIOR_ROWS = 200.0  # the same below "adx/video"
+ROOT_PRIOR_ROWS = 50.0  # what the log-logistic shape counts for
 ROWS_MIN = 50.0  # no curve is published on fewer
-MINIMUM_SHARE_MIN = 0.2  # of wins and of losses, for the minimum bid to win to be relied on
-QUANTILE_BINS = 40  # win/loss rows are pooled into about this many before the isotonic regression
+ATOM_VOTES_MIN, ATOM_SHARE_MIN = 2.0, 0.25  # a bin's price is where that much of a majority agrees
 KNOT_ERROR_MAX = 0.002  # win rate that may be lost by keeping fewer knots
-SEGMENTS_MAX = 512  # further segments teach only their parents
-REFRESH_SHARE = 0.02  # a curve is estimated anew when its rows grew by this share, or by
+NODES_MAX = 512  # further segments teach only their parents
+REFRESH_SHARE = 0.02  # a long memory is estimated anew when its rows grew by this share, or by
 REFRESH_ROWS = 25.0
-
-
-class Rows(msgspec.Struct):
-    """Decayed counts of one segment by price bin; bin j holds prices in (EDGES[j-1], EDGES[j]]."""
-
-    bids: FloatArray
-    wins: FloatArray
-    minimum_of_wins: FloatArray
-    minimum_of_losses: FloatArray
-    added: float = 0.0  # rows since the curve was last estimated
-
-    @classmethod
-    def none(cls) -> Rows:
-        return cls(np.zeros(BINS), np.zeros(BINS), np.zeros(BINS), np.zeros(BINS))
-
-    def add(self, bin_of_bid: int, won: bool, bin_of_minimum: int) -> None:
-        self.bids[bin_of_bid] += 1.0
-        if won:
-            self.wins[bin_of_bid] += 1.0
-        if bin_of_minimum >= 0:
-            (self.minimum_of_wins if won else self.minimum_of_losses)[bin_of_minimum] += 1.0
-        self.added += 1.0
-
-    def estimate(self) -> tuple[FloatArray, float]:
-        """(win rate at each of EDGES, effective rows behind it)."""
-        rows, wins = float(self.bids.sum()), float(self.wins.sum())
-        if rows <= 0.0:
-            return np.zeros(BINS), 0.0
-        losses = rows - wins
-        told_wins, told_losses = float(self.minimum_of_wins.sum()), float(self.minimum_of_losses.sum())
-        share_wins = told_wins / wins if wins > 0 else 0.0
-        share_losses = told_losses / losses if losses > 0 else 0.0
-        if share_wins >= MINIMUM_SHARE_MIN and share_losses >= MINIMUM_SHARE_MIN:
-            mass = self.minimum_of_wins / share_wins + self.minimum_of_losses / share_losses
-            return np.minimum(np.cumsum(mass) / rows, 1.0), told_wins + told_losses
-        return self._isotonic(rows), rows
-
-    def _isotonic(self, rows: float) -> FloatArray:
-        """Pool to quantile bins, pool adjacent violators, then straight lines between the centres: a raw step function
-        would draw every bid to its edges."""
-        used = np.flatnonzero(self.bids > 0)
-        counts, won = self.bids[used], self.wins[used]
-        group = np.minimum((np.cumsum(counts) - counts / 2) / rows * QUANTILE_BINS, QUANTILE_BINS - 1).astype(
-            int
-        )
-        pooled = np.zeros((3, QUANTILE_BINS))
-        for row, weight in enumerate((counts, won, counts * EDGES[used])):
-            np.add.at(pooled[row], group, weight)
-        size, total_wins, price_sum = pooled[:, pooled[0] > 0]
-        centre = price_sum / size
-        rates = pool_adjacent_violators((total_wins + 0.5 * (total_wins > 0)) / (size + 1.0), size)
-        curve: FloatArray = np.interp(EDGES, np.concatenate([[0.0], centre]), np.concatenate([[0.0], rates]))
-        return curve
-
-
-def pool_adjacent_violators(values: FloatArray, weights: FloatArray) -> FloatArray:
-    """The never-falling sequence closest to ``values`` in weighted least squares.
-
-    >>> pool_adjacent_violators(np.array([1.0, 3.0, 2.0]), np.array([1.0, 1.0, 1.0])).tolist()
-    [1.0, 2.5, 2.5]
-    """
-    means: list[float] = []
-    sizes: list[float] = []
-    counts: list[int] = []
-    for value, weight in zip(values.tolist(), weights.tolist(), strict=True):
-        means.append(value)
-        sizes.append(weight)
-        counts.append(1)
-        while len(means) > 1 and means[-2] > means[-1]:
-            size = sizes[-2] + sizes[-1]
-            means[-2:] = [(means[-2] * sizes[-2] + means[-1] * sizes[-1]) / size]
-            sizes[-2:] = [size]
-            counts[-2:] = [counts[-2] + counts[-1]]
-    return np.repeat(np.array(means), counts)
-
-
-def to_knots(rates: FloatArray, rows: float) -> WinCurve | None:
-    """The fewest of EDGES whose straight lines stay within KNOT_ERROR_MAX of ``rates`` (never falling), at most
-    KNOTS_MAX. None where nothing ever won: then there is no curve to shade on."""
-    first = int(np.argmax(rates > 1e-9))
-    if rates[first] <= 1e-9:
-        return None
-    first = max(first - 1, 0)
-    last = int(np.argmax(rates >= rates[-1] - 1e-12))
-    at = list(range(first, last + 1)) if last - first < 2 else [first, last]
-    x, y = EDGES[first : last + 1], rates[first : last + 1]
-    while len(at) < min(KNOTS_MAX, last - first + 1):
-        error = np.abs(np.interp(x, EDGES[at], rates[at]) - y)
-        worst = int(np.argmax(error))
-        if error[worst] <= KNOT_ERROR_MAX:
-            break
-        at.insert(bisect_left(at, first + worst), first + worst)
-    return WinCurve(
-        bids_nanos=tuple(_EDGES[i] for i in at),
-        win_rates=tuple(min(max(round(float(rates[i]), 6), 0.0), 1.0) for i in at),
-        rows=round(rows, 1),
-    )
+STEPS, STEPS_FIRST, ENOUGH = 40, 400, 1e-4  # of the estimator, from where it stood before
+SPEEDS = (300.0, 2_000.0)  # rows after which a short memory has faded by half
+SPEED_PRIOR_ROWS = 50.0
+SPEED_HALF_LIFE_S = 3_600.0  # short memories fade with silence, too
+SCORE_KEEP, SCORE_TEMPER = 0.5 ** (1 / 3_000), 0.1
+PENDING_MAX = 4_096  # rows held back before they are counted
+_GROWTH: FloatArray = np.array([2.0 ** (1.0 / rows) for rows in SPEEDS])
+WAYS = 1 + len(SPEEDS)
+LEVELS = 5  # nodes a row may teach: two children, segment, media, all
 
 
 class WinCurves:
-    """The rows of all segments and the curves they come to."""
+    """The rows of all segments and the curves they come to. ``curves`` are as of the last :meth:`refresh`."""
 
     def __init__(self, half_life_s: float) -> None:
         assert half_life_s > 0
         self._half_life_s = half_life_s
-        self._rows: dict[str, Rows] = {"*": Rows.none()}
-        self._rates: dict[str, tuple[FloatArray, float]] = {}
+        self.refused = 0  # rows whose bid is no price
+        self.unbelieved = 0  # minimums that are no price or contradict the outcome; the row counts without
         self.curves: dict[str, WinCurve] = {}
+        self._pending: list[tuple[tuple[int, ...], int, bool, int, int]] = []
+        self._reset(16)
+        self._node("*")
 
-    def add(self, segment: str, bid_nanos: int, won: bool, minimum_nanos: int | None) -> None:
-        """One auction. A minimum that contradicts the outcome (a win below it, a loss above) is not believed."""
-        bin_of_bid = _bin(bid_nanos)
-        bin_of_minimum = -1
-        if minimum_nanos is not None and minimum_nanos > 0:
-            minimum_nanos = min(max(minimum_nanos, 1), PRICE_MICROS_MAX)
-            if (minimum_nanos <= bid_nanos) == won or minimum_nanos == bid_nanos:
-                bin_of_minimum = _bin(minimum_nanos)
-        for name in lineage(segment):
-            rows = self._rows.get(name)
-            if rows is None:
-                if len(self._rows) >= SEGMENTS_MAX:
-                    continue
-                rows = self._rows[name] = Rows.none()
-            rows.add(bin_of_bid, won, bin_of_minimum)
+    def _reset(self, room: int) -> None:
+        self._nodes: dict[str, int] = {}
+        self._order: list[tuple[int, str]] = []  # parents first
+        self._paths: dict[str, tuple[int, ...]] = {}
+        self._slots: list[int] = []  # by node: where its short memories are; of a child, its segment's
+        self._parents: list[int] = []
+        self._counts = np.zeros((room, 3, WIDTH))
+        self._tops = np.zeros((room, WIDTH))
+        self._atoms = np.zeros((room, WIDTH))
+        self._votes = np.zeros((room, WIDTH))
+        self._added = np.zeros(room)
+        self._mass = np.zeros((room, WIDTH))
+        self._effective = np.zeros(room)  # rows behind ``mass``
+        self._ways = np.zeros((room, WAYS, WIDTH))
+        self._fast = np.zeros((4, len(SPEEDS), 3, WIDTH))
+        self._fast_weight = np.ones((4, len(SPEEDS)))
+        self._fast_mass = np.zeros((4, len(SPEEDS), WIDTH))
+        self._fast_added = np.zeros(4)
+        self._scores = np.zeros((4, WAYS))
+        self._slots_used = 0
+
+    # ---- rows
+
+    def add(
+        self,
+        segment: str,
+        bid_nanos: int,
+        won: bool,
+        minimum_nanos: int | None = None,
+        *,
+        floor_nanos: int = 0,
+        also: str = "",
+    ) -> None:
+        """One auction. ``segment`` may name a child of its segment; ``also`` another child of the same one. A minimum that
+        contradicts the outcome (a win below it, a loss above) is not believed. ``floor_nanos``: the request's, 0 for none;
+        prices gather at floors, so that curves have a point there."""
+        if not 0 < bid_nanos <= PRICE_MICROS_MAX:
+            self.refused += 1
+            return
+        told = 0
+        if minimum_nanos is not None:
+            if 0 < minimum_nanos <= PRICE_MICROS_MAX and (
+                (minimum_nanos <= bid_nanos) == won or minimum_nanos == bid_nanos
+            ):
+                told = int(minimum_nanos)
+            else:
+                self.unbelieved += 1
+        floor = int(floor_nanos) if 0 < floor_nanos <= PRICE_MICROS_MAX else 0
+        self._pending.append((self._path(segment, also), int(bid_nanos), bool(won), told, floor))
+        if len(self._pending) >= PENDING_MAX:
+            self._count()
 
     def decay(self, elapsed_s: float) -> None:
-        factor = 0.5 ** (elapsed_s / self._half_life_s)
-        for rows in self._rows.values():
-            for counts in (rows.bids, rows.wins, rows.minimum_of_wins, rows.minimum_of_losses):
-                counts *= factor
+        self._count()
+        self._counts *= 0.5 ** (elapsed_s / self._half_life_s)
+        self._votes *= 0.5 ** (elapsed_s / self._half_life_s)
+        self._fast *= 0.5 ** (elapsed_s / SPEED_HALF_LIFE_S)
+
+    def doubt(self, share: float) -> None:
+        """Something changed: what was learned counts for ``share`` of its rows from here on."""
+        assert 0.0 < share <= 1.0
+        self._count()
+        self._counts *= share
+
+    def _path(self, segment: str, also: str) -> tuple[int, ...]:
+        key = segment + "\n" + also if also else segment
+        path = self._paths.get(key)
+        if path is None:
+            if len(self._paths) >= 4 * NODES_MAX:
+                self._paths.clear()
+            names = (also, *lineage(segment)) if also else lineage(segment)
+            made = [at for at in (self._node(name) for name in names) if at >= 0]
+            path = self._paths[key] = (*made, *[-1] * (LEVELS - len(made)))
+        return path
+
+    def _node(self, name: str) -> int:
+        """Position of a segment; -1 where there is no room for another."""
+        at = self._nodes.get(name)
+        if at is not None:
+            return at
+        if len(self._nodes) >= NODES_MAX:
+            return -1
+        parents = lineage(name)[1:]
+        parent = self._node(parents[0]) if parents else -1
+        if parents and parent < 0:
+            return -1
+        at = self._nodes[name] = len(self._nodes)
+        if at >= len(self._effective):
+            for array in ("_counts", "_tops", "_atoms", "_votes", "_added", "_mass", "_effective", "_ways"):
+                setattr(self, array, _doubled(getattr(self, array)))
+        self._parents.append(parent)
+        if is_child(name):
+            self._slots.append(self._slots[parent])
+        else:
+            if self._slots_used >= len(self._scores):
+                for array in ("_fast", "_fast_weight", "_fast_mass", "_fast_added", "_scores"):
+                    setattr(self, array, _doubled(getattr(self, array)))
+            self._fast_weight[self._slots_used] = 1.0
+            self._slots.append(self._slots_used)
+            self._slots_used += 1
+        insort(self._order, (len(parents), name))
+        return at
+
+    def _count(self) -> None:
+        """Score what is pending under the curves as they stand, then count it in."""
+        if not self._pending:
+            return
+        paths, bids, wins, told, floored = zip(*self._pending, strict=True)
+        self._pending = []
+        nodes = np.array(paths, dtype=np.int64)
+        bid, minimum = np.array(bids, dtype=np.float64), np.array(told, dtype=np.float64)
+        floors = np.array(floored, dtype=np.float64)
+        exact = minimum > 0
+        kinds = np.where(exact, EXACT, np.where(wins, BELOW, ABOVE)).astype(np.int64)
+        prices = np.where(exact, minimum, bid)
+        bins = np.searchsorted(EDGES, prices).astype(np.int64)
+        slots = np.array(self._slots, dtype=np.int64)[nodes]
+        win_kernels.score(
+            kinds, bins, nodes[:, 0], slots[:, 0], self._ways, self._scores, SCORE_KEEP, SCORE_TEMPER
+        )
+        win_kernels.add_rows(
+            kinds,
+            bins,
+            prices,
+            floors,
+            np.searchsorted(EDGES, floors).astype(np.int64),
+            nodes,
+            self._counts,
+            self._tops,
+            self._atoms,
+            self._votes,
+            self._added,
+        )
+        slots[(nodes < 0) | self._is_child()[nodes]] = -1
+        win_kernels.add_fast(kinds, bins, slots, self._fast, self._fast_weight, _GROWTH)
+        np.add.at(self._fast_added, slots[slots >= 0], 1.0)
+
+    def _is_child(self) -> NDArray[np.bool_]:
+        found = np.zeros(len(self._nodes), dtype=np.bool_)
+        for name, at in self._nodes.items():
+            found[at] = is_child(name)
+        return found
+
+    # ---- curves
 
     def refresh(self) -> bool:
         """Estimate anew what has grown; True when any published curve changed. Parents first: children lean on them."""
-        changed: set[str] = set()
-        for name in sorted(self._rows, key=lambda s: (s != "*", not s.startswith("*"), s)):
-            rows = self._rows[name]
-            parents = lineage(name)[1:]
-            total = float(rows.bids.sum())
-            stale = rows.added > max(REFRESH_ROWS, REFRESH_SHARE * total)
-            if not stale and not (parents and parents[0] in changed and total >= ROWS_MIN):
+        self._count()
+        moved: set[int] = set()
+        changed = False
+        for _, name in self._order:
+            at, parent = self._nodes[name], self._parents[self._nodes[name]]
+            effective = float(self._counts[at].sum())
+            if effective < ROWS_MIN:
                 continue
-            rows.added = 0.0
-            rates, effective = rows.estimate()
-            parent = self._rates.get(parents[0]) if parents else None
-            if parent is not None and parent[1] >= ROWS_MIN:
-                rates = (effective * rates + PRIOR_ROWS * parent[0]) / (effective + PRIOR_ROWS)
-            self._rates[name] = (rates, effective)
-            curve = to_knots(rates, effective) if effective >= ROWS_MIN else None
-            if curve is not None and curve != self.curves.get(name):
+            stale = self._added[at] > max(REFRESH_ROWS, REFRESH_SHARE * effective)
+            slot = self._slots[at]
+            follows = not is_child(name) and self._fast_added[slot] >= REFRESH_ROWS
+            if not (stale or follows or parent in moved):
+                continue
+            if stale or self._effective[at] <= 0.0:
+                self._estimate(at, parent, effective)
+            if follows:
+                self._fast_added[slot] = 0.0
+                for speed in range(len(SPEEDS)):
+                    self._estimate_fast(at, slot, speed)
+            moved.add(at)
+            curve = self._publish(at, parent if is_child(name) else at, slot)
+            if curve != self.curves.get(name):
                 self.curves[name] = curve
-                changed.add(name)
-        return bool(changed)
+                changed = True
+        return changed
+
+    def _estimate(self, at: int, parent: int, effective: float) -> None:
+        self._added[at] = 0.0
+        counts, mass = self._counts[at], self._mass[at]
+        first = self._effective[at] <= 0.0
+        if parent >= 0 and self._effective[parent] >= ROWS_MIN:
+            prior = self._mass[parent]
+            rows = CHILD_PRIOR_ROWS if self._parents[parent] > 0 else PRIOR_ROWS
+        else:
+            prior, rows = _shape(counts), ROOT_PRIOR_ROWS
+        if first:
+            mass[:] = prior
+        self._effective[at] = effective
+        win_kernels.self_consistent(counts, prior, rows, mass, STEPS_FIRST if first else STEPS, ENOUGH)
+
+    def _estimate_fast(self, at: int, slot: int, speed: int) -> None:
+        counts = self._fast[slot, speed] / self._fast_weight[slot, speed]
+        mass, prior = self._fast_mass[slot, speed], self._mass[at]
+        if mass[-1] <= 0.0:
+            mass[:] = prior
+        win_kernels.self_consistent(counts, prior, SPEED_PRIOR_ROWS, mass, STEPS, ENOUGH)
+
+    def _combine(self, at: int, segment: int, slot: int) -> FloatArray:
+        """The win rates of each way, and their mixture."""
+        ways = self._ways[at]
+        ways[0] = np.cumsum(self._mass[at])
+        usual = np.cumsum(self._mass[segment])
+        for speed, rows in enumerate(SPEEDS):
+            # a short memory that holds all there is would count the same rows twice
+            if self._fast_mass[slot, speed, -1] > 0.0 and self._effective[segment] >= 2.0 * rows:
+                now = np.cumsum(self._fast_mass[slot, speed])
+                win_kernels.carried_over(ways[0], now, usual, ways[1 + speed])
+            else:
+                ways[1 + speed] = ways[0]
+        scores = self._scores[slot]
+        weights = np.exp(scores - scores.max())
+        mixed: FloatArray = (weights / weights.sum()) @ ways
+        return mixed
+
+    def _publish(self, at: int, segment: int, slot: int) -> WinCurve:
+        tops, votes = self._tops[at, :BINS], self._votes[at, :BINS]
+        prices = np.where(tops > 0.0, tops, EDGES)
+        agreed = votes >= ATOM_VOTES_MIN + ATOM_SHARE_MIN * self._counts[at, EXACT, :BINS]
+        prices = np.where(agreed, self._atoms[at, :BINS], prices)
+        return to_knots(prices, self._combine(at, segment, slot)[:BINS], float(self._effective[at]))
+
+    # ---- kept over a restart
 
     def dump(self) -> list[object]:
-        rows = {
-            name: [*(a.tobytes() for a in (r.bids, r.wins, r.minimum_of_wins, r.minimum_of_losses)), r.added]
-            for name, r in self._rows.items()
-        }
-        rates = {name: [a.tobytes(), effective] for name, (a, effective) in self._rates.items()}
-        return [rows, rates, self.curves]
+        self._count()
+        nodes = [
+            [
+                name,
+                _pack(self._counts[at].ravel()),
+                _pack(self._tops[at]),
+                _pack(self._atoms[at]),
+                _pack(self._votes[at]),
+                float(self._added[at]),
+                _pack(self._mass[at]),
+                float(self._effective[at]),
+                bool(self._ways[at, 0, -1] > 0.0),
+            ]
+            for name, at in self._nodes.items()
+        ]
+        slots = [
+            [
+                _pack(self._fast[i].ravel()),
+                self._fast_weight[i].tolist(),
+                _pack(self._fast_mass[i].ravel()),
+                float(self._fast_added[i]),
+                self._scores[i].tolist(),
+            ]
+            for i in range(self._slots_used)
+        ]
+        return [nodes, slots, self.curves, self.refused, self.unbelieved]
 
     def load(self, dumped: msgspec.Raw) -> None:
-        rows, rates, curves = msgspec.msgpack.decode(dumped, type=_Dumped)
-        self._rows = {
-            name: Rows(_array(a), _array(b), _array(c), _array(d), added)
-            for name, (a, b, c, d, added) in rows.items()
-        }
-        self._rates = {name: (_array(raw), effective) for name, (raw, effective) in rates.items()}
-        self.curves = curves
+        nodes, slots, curves, refused, unbelieved = msgspec.msgpack.decode(dumped, type=_Dumped)
+        self._reset(max(16, len(nodes)))
+        self._pending = []
+        for name, counts, tops, atoms, votes, added, mass, effective, _ in nodes:
+            at = self._node(name)
+            if at < 0 or at != len(self._nodes) - 1:
+                raise ValueError(f"win curves: segment {name!r} is not in its place")
+            self._counts[at] = _unpack(counts, 3 * WIDTH).reshape(3, WIDTH)
+            self._tops[at], self._atoms[at] = _unpack(tops, WIDTH), _unpack(atoms, WIDTH)
+            self._votes[at] = _unpack(votes, WIDTH)
+            self._mass[at] = _unpack(mass, WIDTH)
+            self._added[at], self._effective[at] = added, effective
+        if len(slots) != self._slots_used:
+            raise ValueError("win curves: short memories and segments do not match")
+        for i, (fast, weight, fast_mass, fast_added, scores) in enumerate(slots):
+            self._fast[i] = _unpack(fast, len(SPEEDS) * 3 * WIDTH).reshape(len(SPEEDS), 3, WIDTH)
+            self._fast_weight[i], self._scores[i] = weight, scores
+            self._fast_mass[i] = _unpack(fast_mass, len(SPEEDS) * WIDTH).reshape(len(SPEEDS), WIDTH)
+            self._fast_added[i] = fast_added
+        for name, *_, published in nodes:
+            at = self._nodes[name]
+            if published:
+                self._combine(at, self._parents[at] if is_child(name) else at, self._slots[at])
+        self.curves, self.refused, self.unbelieved = curves, refused, unbelieved
 
 
+_Packed = tuple[int, bytes]
 _Dumped = tuple[
-    dict[str, tuple[bytes, bytes, bytes, bytes, float]], dict[str, tuple[bytes, float]], dict[str, WinCurve]
+    list[tuple[str, _Packed, _Packed, _Packed, _Packed, float, _Packed, float, bool]],
+    list[tuple[_Packed, list[float], _Packed, float, list[float]]],
+    dict[str, WinCurve],
+    int,
+    int,
 ]
 
 
-def _bin(nanos: int) -> int:
-    return min(bisect_left(_EDGES, nanos), BINS - 1)
+def is_child(name: str) -> bool:
+    """Below "{exchange}/{media}": it moves with its segment."""
+    return name.count("/") >= 2
 
 
-def _array(raw: bytes) -> FloatArray:
-    array = np.frombuffer(raw, dtype=np.float64).copy()
-    if len(array) != BINS:
-        raise ValueError(f"win curve of {len(array)} bins in a snapshot, expected {BINS}")
+def _shape(counts: FloatArray) -> FloatArray:
+    """The log-logistic distribution that fits the rows, by way of a rough estimate on a flat prior around them."""
+    used = np.flatnonzero(counts.sum(axis=0))
+    low, high = max(int(used[0]) - 100, 0), min(int(used[-1]) + 35, BINS)
+    flat = np.full(WIDTH, 1e-9)
+    flat[low : high + 1] += 1.0
+    flat /= flat.sum()
+    rough, fitted = flat.copy(), np.empty(WIDTH)
+    win_kernels.self_consistent(counts, flat, 5.0, rough, 60, 1e-3)
+    win_kernels.log_logistic(rough, _LOG_EDGES, fitted)
+    return fitted
+
+
+def to_knots(prices: FloatArray, rates: FloatArray, rows: float) -> WinCurve:
+    """The fewest points whose straight lines stay within KNOT_ERROR_MAX of ``rates`` (never falling, by bin), at most
+    KNOTS_MAX."""
+    rates = np.maximum.accumulate(np.clip(rates, 0.0, 1.0))
+    first = max(int(np.searchsorted(rates, min(5e-4, rates[-1] / 4), side="right")) - 1, 0)
+    last = max(int(np.searchsorted(rates, rates[-1] - 5e-4)), first)
+    chosen = np.zeros(BINS, dtype=np.bool_)
+    win_kernels.knots(prices, rates, first, last, KNOT_ERROR_MAX, KNOTS_MAX, chosen)
+    at = np.flatnonzero(chosen)
+    return WinCurve(
+        bids_nanos=tuple(prices[at].astype(np.int64).tolist()),
+        win_rates=tuple(np.round(rates[at], 6).tolist()),
+        rows=round(rows, 1),
+    )
+
+
+def _doubled(array: FloatArray) -> FloatArray:
+    return np.concatenate([array, np.zeros_like(array)])
+
+
+def _pack(array: FloatArray) -> tuple[int, bytes]:
+    used = np.flatnonzero(array)
+    if not len(used):
+        return 0, b""
+    return int(used[0]), array[used[0] : used[-1] + 1].tobytes()
+
+
+def _unpack(packed: tuple[int, bytes], size: int) -> FloatArray:
+    start, raw = packed
+    values = np.frombuffer(raw)
+    if start < 0 or start + len(values) > size or not np.all(np.isfinite(values)):
+        raise ValueError("win curves: counts that do not fit their bins")
+    array = np.zeros(size)
+    array[start : start + len(values)] = values
     return array

@@ -34,21 +34,24 @@ FLOORS = np.array([0.5, 1.0, 2.0])
 
 @dataclass(frozen=True)
 class Market:
-    """``minimums(rng, n)``: the minimum bid to win of n auctions, in units CPM."""
+    """``draw(rng, n)``: the minimum bid to win and the declared floor (0: none) of n auctions, in units CPM."""
 
     name: str
-    minimums: Callable[[np.random.Generator, int], FloatArray]
+    draw: Callable[[np.random.Generator, int], tuple[FloatArray, FloatArray]]
+
+    def minimums(self, rng: np.random.Generator, n: int) -> FloatArray:
+        return self.draw(rng, n)[0]
 
 
-def _lognormal(rng: np.random.Generator, n: int) -> FloatArray:
-    return rng.lognormal(0.5, 0.6, n)
+def _lognormal(rng: np.random.Generator, n: int) -> tuple[FloatArray, FloatArray]:
+    return rng.lognormal(0.5, 0.6, n), np.zeros(n)
 
 
-def _mixture_with_floors(rng: np.random.Generator, n: int) -> FloatArray:
+def _mixture_with_floors(rng: np.random.Generator, n: int) -> tuple[FloatArray, FloatArray]:
     cheap, dear = rng.lognormal(0.2, 0.4, n), rng.lognormal(1.4, 0.3, n)
     competitors: FloatArray = np.where(rng.random(n) < 0.6, cheap, dear)
-    floored: FloatArray = np.maximum(competitors, rng.choice(FLOORS, n))
-    return floored
+    floors = rng.choice(FLOORS, n)
+    return np.maximum(competitors, floors), floors
 
 
 LOGNORMAL = Market("lognormal-v1", _lognormal)
@@ -58,13 +61,13 @@ MIXTURE = Market("mixture-floors-v1", _mixture_with_floors)
 def learn(market: Market, rows: int, full: bool, seed: int) -> WinCurve:
     """What ``rows`` auctions teach, bid on at values x U(0.3, 1)."""
     rng = np.random.default_rng([seed, 1])
-    minimums = market.minimums(rng, rows)
+    minimums, floors = market.draw(rng, rows)
     bids = rng.lognormal(1.2, 0.5, rows) * rng.uniform(0.3, 1.0, rows)
     curves = WinCurves(half_life_s=43_200.0)
-    for bid, minimum in zip(
-        (bids * UNIT).astype(int).tolist(), (minimums * UNIT).astype(int).tolist(), strict=True
+    for bid, minimum, floor in zip(
+        *((of * UNIT).astype(int).tolist() for of in (bids, minimums, floors)), strict=True
     ):
-        curves.add("adx/banner", bid, minimum <= bid, minimum if full else None)
+        curves.add("adx/banner", bid, minimum <= bid, minimum if full else None, floor_nanos=floor)
     curves.refresh()
     return curves.curves["adx/banner"]
 

@@ -27,6 +27,7 @@ from counterpoint.bidding.policy import (
     price,
     validate,
 )
+from counterpoint.bidding.price import class_of
 from counterpoint.bidding.state import BiddingConfig
 from counterpoint.bidding.win_curve import WinCurves
 from counterpoint.catalog.model import Campaign, Goal, LineItem, Media
@@ -102,6 +103,7 @@ class Counterpoint(ReplayPolicy):
         self._key = np.uint64(mix64(train.seed))
         self._curves = WinCurves(BiddingConfig().curve_half_life_s)
         self._version = 1
+        self._mean_click_rate = min(max(float(train.pctr.mean()), 1e-9), 1.0)
         self._pace = Pace()
         self._ceilings = np.array([train.bid_max * NANOS_PER_MILLI_FEN], dtype=np.int64)
         exchanges = [_exchange(number) for number in sorted({int(n) for n in train.exchange if n > 0})]
@@ -126,7 +128,7 @@ class Counterpoint(ReplayPolicy):
         )
         self._has_clock = train.time_is_hours
         self._hour = int(train.time[0]) if len(train.time) else 0
-        self._learn(train.time, train.exchange, train.logged)
+        self._learn(train.time, train.exchange, train.pctr, train.logged)
         self._compiled = self._compile()
         if self._paced:
             self._pace.log_budget = math.log(self._first_multiplier(train))
@@ -142,6 +144,7 @@ class Counterpoint(ReplayPolicy):
             valid_until_ns=2**62,
             curves=self._curves.curves,
             multipliers={"log": self._multiplier()},
+            mean_click_rates={"log-li": self._mean_click_rate},
             exploration_rate=self._exploration_rate,
             exploration_span=BiddingConfig().exploration_span,
         )
@@ -217,7 +220,7 @@ class Counterpoint(ReplayPolicy):
         self._rows_seen += len(block)
         if not self.learns_on:
             return
-        if self._learn(block.time, block.exchange, outcome):
+        if self._learn(block.time, block.exchange, block.pctr, outcome):
             self._compiled = self._compile()
         if not self._paced:
             return
@@ -233,7 +236,7 @@ class Counterpoint(ReplayPolicy):
         pacing.step(self._pace, target, self._lowest(), supply=True)
         self._set_multiplier()
 
-    def _learn(self, time: IntArray, exchange: IntArray, outcome: Outcome) -> bool:
+    def _learn(self, time: IntArray, exchange: IntArray, pctr: FloatArray, outcome: Outcome) -> bool:
         """True when a curve changed."""
         curves = self._curves
         changed = False
@@ -241,14 +244,17 @@ class Counterpoint(ReplayPolicy):
         names = {int(n): f"{_exchange(int(n))}/banner" if n > 0 else "*/banner" for n in np.unique(exchange)}
         bids, wins = outcome.bid[rows].tolist(), outcome.won[rows].tolist()
         minima, times = outcome.minimum_to_win[rows].tolist(), time[rows].tolist()
-        for number, (bid, won, minimum, now, place) in enumerate(
-            zip(bids, wins, minima, times, exchange[rows].tolist(), strict=True), 1
+        places, rates = exchange[rows].tolist(), pctr[rows].tolist()
+        for number, (bid, won, minimum, now, place, rate) in enumerate(
+            zip(bids, wins, minima, times, places, rates, strict=True), 1
         ):
             if now > self._hour and self._has_clock:
                 curves.decay((now - self._hour) * HOUR_S)
                 self._hour = now
             told = None if minimum == NOT_TOLD else max(minimum * NANOS_PER_MILLI_FEN, 1)
-            curves.add(names[place], bid * NANOS_PER_MILLI_FEN, won, told)
+            segment = names[place]
+            kind = class_of(rate, self._mean_click_rate)
+            curves.add(segment if kind < 0 else f"{segment}/~{kind}", bid * NANOS_PER_MILLI_FEN, won, told)
             if number % REFRESH_ROWS == 0:
                 changed |= curves.refresh()
         return curves.refresh() or changed
