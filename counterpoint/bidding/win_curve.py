@@ -255,7 +255,7 @@ class WinCurves:
     def _estimate_fast(self, at: int, slot: int, speed: int) -> None:
         counts = self._fast[slot, speed] / self._fast_weight[slot, speed]
         mass, prior = self._fast_mass[slot, speed], self._mass[at]
-        if mass[-1] <= 0.0:
+        if not mass.any():
             mass[:] = prior
         win_kernels.self_consistent(counts, prior, SPEED_PRIOR_ROWS, mass, STEPS, ENOUGH)
 
@@ -266,7 +266,7 @@ class WinCurves:
         usual = np.cumsum(self._mass[segment])
         for speed, rows in enumerate(SPEEDS):
             # a short memory that holds all there is would count the same rows twice
-            if self._fast_mass[slot, speed, -1] > 0.0 and self._effective[segment] >= 2.0 * rows:
+            if self._fast_mass[slot, speed].any() and self._effective[segment] >= 2.0 * rows:
                 now = np.cumsum(self._fast_mass[slot, speed])
                 win_kernels.carried_over(ways[0], now, usual, ways[1 + speed])
             else:
