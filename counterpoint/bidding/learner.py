@@ -1,7 +1,8 @@
 """The bidding learner: hears auctions, spend and outcomes; publishes a :class:`BiddingPolicy` and wishes about ceilings.
 
 Consumes BidPlaced, AuctionWon, AuctionLost, ImpressionSeen, ClickSeen, ConversionAttributed, TrafficCounted; SpendBooked,
-BalanceReported, BudgetMoved; PolicyPublished of the Budget agent (its spend plan), Resolution, StopChanged.
+BalanceReported, BudgetMoved; PolicyPublished of the Budget agent (its spend plan), Resolution, StopChanged; AlarmRaised
+of the Feedback agent (an exchange's win rate).
 Publishes PolicyPublished (about every second when something changed) and Proposal (``campaign/{id}/bid_ceiling``).
 
 Which arms teach what. Whether a price won is the same fact whoever set the price: all arms teach the win curve.
@@ -27,17 +28,25 @@ from counterpoint.bidding.cost_watch import Cost, judge
 from counterpoint.bidding.pacing import EVEN_PPM, PPM, Pace
 from counterpoint.bidding.policy import AGENT, BiddingPolicy, encode
 from counterpoint.bidding.rates import Rates
-from counterpoint.bidding.state import BiddingConfig, Money, OpenBid, Snapshot, State, read_spend_plans
+from counterpoint.bidding.state import (
+    BiddingConfig,
+    MeanRate,
+    Money,
+    OpenBid,
+    Snapshot,
+    State,
+    read_spend_plans,
+)
 from counterpoint.bidding.win_curve import WinCurves
+from counterpoint.bidding.win_rows import kind_of, learn_lost, learn_won
 from counterpoint.catalog.model import Campaign, Catalog, Goal, LineItem, Pacing
 from counterpoint.coordination.clock import HybridClock
 from counterpoint.coordination.proposals import ProposalDesk
 from counterpoint.coordination.targets import bid_ceiling
 from counterpoint.events.agent import Decision, publish_policy
-from counterpoint.events.decisions import PolicyPublished, Resolution, StopChanged
+from counterpoint.events.decisions import AlarmRaised, PolicyPublished, Resolution, StopChanged
 from counterpoint.events.event import Event
 from counterpoint.events.facts import (
-    FACTS_PRICE_LOSS_CODES,
     AuctionLost,
     AuctionWon,
     BidPlaced,
@@ -54,6 +63,9 @@ OPEN_BIDS_MAX = (
 )
 ARMS_WITHOUT_OUR_PRICES = frozenset({"no_agents", "no_bidding"})
 ARMS_WITHOUT_PREDICTED_CLICKS = frozenset({"no_agents", "no_creative"})
+ALARMS_FROM = "agent/feedback"
+DOUBT_SHARE = 0.1  # what was learned of an exchange counts for, when its win rate left what was expected
+DOUBT_EVERY_NS = 600 * NS_PER_S  # by exchange
 DECAY_EVERY_NS = 60 * NS_PER_S
 JUDGE_EVERY_NS = NS_PER_S
 SHARE_HALF_LIFE_S = 3_600.0
@@ -93,6 +105,7 @@ class BiddingLearner:
             PolicyPublished: self._on_policy,
             Resolution: self._on_resolution,
             StopChanged: self._on_stop,
+            AlarmRaised: self._on_alarm,
         }
         if catalog is not None:
             self.set_catalog(catalog)
@@ -117,6 +130,8 @@ class BiddingLearner:
     def _fit_to_catalog(self) -> None:
         """Exactly the catalog's campaigns have money, pace and cost."""
         state = self._state
+        for name in [name for name in state.mean_rates if name not in self._items]:
+            del state.mean_rates[name]
         gone = [name for name in state.money if name not in self._campaigns]
         for kept in (state.money, state.paces, state.costs, state.wished_at_ns, state.ceilings):
             for name in gone:
@@ -190,7 +205,18 @@ class BiddingLearner:
                 del open_bids[forgotten]
             self._state.bids_forgotten += OPEN_BIDS_MAX // 16
         click_rate = bid.click_rate if 0.0 <= bid.click_rate <= 1.0 else 0.0
-        open_bids[bid.event_id] = OpenBid(click_rate, max(bid.value_nanos, 0))
+        mean = self._state.mean_rates.get(bid.line_item_id)
+        if mean is None and bid.line_item_id in self._items:
+            mean = self._state.mean_rates[bid.line_item_id] = MeanRate()
+        open_bids[bid.event_id] = OpenBid(
+            click_rate,
+            max(bid.value_nanos, 0),
+            kind=kind_of(mean, click_rate),
+            auction_type=bid.auction_type,
+            floor_nanos=bid.floor_nanos,
+        )
+        if mean is not None:
+            mean.add(click_rate)
         self._state.bids_all += 1.0
         if bid.arm not in ARMS_WITHOUT_OUR_PRICES:
             self._state.bids_governed += 1.0
@@ -199,13 +225,16 @@ class BiddingLearner:
                 pace.bids += 1
 
     def _on_won(self, won: AuctionWon, now_ns: int) -> None:
-        self._curves.add(won.segment, won.bid_nanos, True, won.min_to_win_nanos)
         bid = self._state.open_bids.get(won.bid_id)
+        learn_won(self._curves, won, bid)
         if bid is not None:
-            self._state.open_bids[won.bid_id] = OpenBid(bid.click_rate, bid.value_nanos, True)
+            self._state.open_bids[won.bid_id] = msgspec.structs.replace(bid, won=True)
         if won.arm in ARMS_WITHOUT_OUR_PRICES:
             return
         paid = won.bid_nanos if won.price_nanos is None else won.price_nanos
+        if not 0 <= paid <= won.bid_nanos:
+            paid = won.bid_nanos
+            self._state.prices_above_bid += 1
         pace = self._state.paces.get(won.campaign_id)
         if pace is not None and bid is not None:
             pace.cost_won += paid
@@ -216,9 +245,15 @@ class BiddingLearner:
             cost.bids_won_nanos += won.bid_nanos
 
     def _on_lost(self, lost: AuctionLost, now_ns: int) -> None:
-        self._state.open_bids.pop(lost.bid_id, None)
-        if lost.loss_code in FACTS_PRICE_LOSS_CODES:
-            self._curves.add(lost.segment, lost.bid_nanos, False, lost.min_to_win_nanos)
+        learn_lost(self._curves, lost, self._state.open_bids.pop(lost.bid_id, None))
+
+    def _on_alarm(self, alarm: AlarmRaised, now_ns: int) -> None:
+        kind, _, exchange = alarm.subject.partition("/")
+        if alarm.metric != "win_rate" or kind != "exchange" or alarm.source != ALARMS_FROM:
+            return
+        last_ns = self._state.doubted_at_ns.get(exchange, -DOUBT_EVERY_NS)
+        if now_ns - last_ns >= DOUBT_EVERY_NS and self._curves.doubt(exchange, DOUBT_SHARE):
+            self._state.doubted_at_ns[exchange] = now_ns
 
     def _on_impression(self, seen: ImpressionSeen, now_ns: int) -> None:
         bid = self._state.open_bids.pop(seen.bid_id, None)
@@ -459,6 +494,9 @@ class BiddingLearner:
             order_values_micros={
                 name: rates.order_value_micros(name, self._campaigns[name].expected_order_value_micros)
                 for name in rates.state.orders
+            },
+            mean_click_rates={
+                name: mean.known for name, mean in state.mean_rates.items() if 1e-9 <= mean.known <= 1.0
             },
             exploration_rate=self.config.exploration_rate,
             exploration_span=self.config.exploration_span,

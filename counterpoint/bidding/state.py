@@ -25,12 +25,36 @@ class BiddingConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     exploration_span: float = 0.2
 
 
+MEAN_BIDS_MIN = 200.0  # of a line item, before its impressions are classed
+MEAN_BIDS_MAX = 20_000.0  # the mean forgets what is older
+
+
+class MeanRate(Struct, array_like=True):
+    """Running mean of a line item's predicted click rates."""
+
+    mean: float = 0.0
+    bids: float = 0.0
+
+    def add(self, click_rate: float) -> None:
+        self.bids = min(self.bids + 1.0, MEAN_BIDS_MAX)
+        self.mean += (click_rate - self.mean) / self.bids
+
+    @property
+    def known(self) -> float:
+        """0 before there were enough."""
+        return self.mean if self.bids >= MEAN_BIDS_MIN else 0.0
+
+
 class OpenBid(Struct, frozen=True, array_like=True):
     """What is kept of a bid until its outcome."""
 
     click_rate: float
     value_nanos: int
     won: bool = False
+    # what its outcome says of the market
+    kind: int = -1  # class of the impression, -1: none
+    auction_type: int = 1
+    floor_nanos: int = 0
 
 
 class Money(Struct):
@@ -73,6 +97,7 @@ class State(Struct):
     """Everything but the curves, which are arrays."""
 
     open_bids: dict[str, OpenBid] = {}
+    mean_rates: dict[str, MeanRate] = {}  # by line item
     money: dict[str, Money] = {}
     paces: dict[str, Pace] = {}
     costs: dict[str, Cost] = {}
@@ -91,6 +116,8 @@ class State(Struct):
     clock_physical_ns: int = 0
     clock_logical: int = 0
     bids_forgotten: int = 0
+    doubted_at_ns: dict[str, int] = {}  # exchange -> when an alarm last made us doubt its curves
+    prices_above_bid: int = 0  # clearing prices that no auction could ask: our bid is taken instead
     bids_all: float = 0.0  # decayed, by which the arms' shares are known
     bids_governed: float = 0.0
     last: str = "nothing published yet"

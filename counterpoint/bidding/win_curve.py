@@ -33,7 +33,7 @@ EDGES: FloatArray = np.round(
 WIDTH = BINS + 1
 _LOG_EDGES: FloatArray = np.log(EDGES)
 PRIOR_ROWS = 200.0  # a segment with this many rows counts as much as its parent
-CHILD_PRIOR_ROWS = 200.0  # the same below "adx/video"
+CHILD_PRIOR_ROWS = 60.0  # the same below "adx/video"
 ROOT_PRIOR_ROWS = 50.0  # what the log-logistic shape counts for
 ROWS_MIN = 50.0  # no curve is published on fewer
 ATOM_VOTES_MIN, ATOM_SHARE_MIN = 2.0, 0.25  # a bin's price is where that much of a majority agrees
@@ -123,11 +123,15 @@ class WinCurves:
         self._votes *= 0.5 ** (elapsed_s / self._half_life_s)
         self._fast *= 0.5 ** (elapsed_s / SPEED_HALF_LIFE_S)
 
-    def doubt(self, share: float) -> None:
-        """Something changed: what was learned counts for ``share`` of its rows from here on."""
+    def doubt(self, exchange: str, share: float) -> bool:
+        """Something changed there: what was learned of it counts for ``share`` of its rows from here on. False where
+        nothing was learned of it."""
         assert 0.0 < share <= 1.0
         self._count()
-        self._counts *= share
+        of_it = [at for name, at in self._nodes.items() if name.startswith(exchange + "/")]
+        for at in of_it:
+            self._counts[at] *= share
+        return bool(of_it)
 
     def _path(self, segment: str, also: str) -> tuple[int, ...]:
         key = segment + "\n" + also if also else segment
@@ -226,7 +230,7 @@ class WinCurves:
             if not (stale or follows or parent in moved):
                 continue
             if stale or self._effective[at] <= 0.0:
-                self._estimate(at, parent, effective)
+                self._estimate(at, parent, effective, is_child(name))
             if follows:
                 self._fast_added[slot] = 0.0
                 for speed in range(len(SPEEDS)):
@@ -238,13 +242,13 @@ class WinCurves:
                 changed = True
         return changed
 
-    def _estimate(self, at: int, parent: int, effective: float) -> None:
+    def _estimate(self, at: int, parent: int, effective: float, child: bool) -> None:
         self._added[at] = 0.0
         counts, mass = self._counts[at], self._mass[at]
         first = self._effective[at] <= 0.0
         if parent >= 0 and self._effective[parent] >= ROWS_MIN:
             prior = self._mass[parent]
-            rows = CHILD_PRIOR_ROWS if self._parents[parent] > 0 else PRIOR_ROWS
+            rows = CHILD_PRIOR_ROWS if child else PRIOR_ROWS
         else:
             prior, rows = _shape(counts), ROOT_PRIOR_ROWS
         if first:

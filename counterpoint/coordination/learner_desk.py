@@ -30,6 +30,7 @@ LISTENS: Final[dict[str, dict[str, tuple[str, ...]]]] = {
         subjects.MONEY: ("money.ledger.>",),
         subjects.FACTS: ("facts.>",),
         subjects.DECISIONS: (
+            "decisions.alarm.>",
             "decisions.policy.>",
             "decisions.resolution.>",
             "decisions.stops",

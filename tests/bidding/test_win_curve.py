@@ -154,7 +154,7 @@ def test_doubt_makes_new_rows_count_for_more() -> None:
         for _ in range(4_000):
             curves.add("adx/banner", 2_000_000, False, 3_000_000)
         if doubt:
-            curves.doubt(0.1)
+            curves.doubt("adx", 0.1)
         for _ in range(400):
             curves.add("adx/banner", 2_000_000, True, 1_000_000)
         curves.refresh()
