@@ -34,3 +34,7 @@ class ManualClock:
         assert ns >= 0, "time does not go back"
         self._now_ns += ns
         return self._now_ns
+
+    def move_to(self, now_ns: int) -> None:
+        assert now_ns >= self._now_ns, "time does not go back"
+        self._now_ns = now_ns
