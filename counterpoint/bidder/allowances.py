@@ -198,15 +198,13 @@ class AllowanceBook:
         slot_now = now_ns // SLOT_NS
         if self._wheel_next is None:
             self._wheel_next = min(self._wheel, default=slot_now)
-        if self._wheel and slot_now - self._wheel_next > 10 * len(self._wheel) + 100:
-            self._wheel_next = min(self._wheel)  # a long silence: do not walk through empty slots
-        while self._wheel_next < slot_now and len(expired) < bids_max:
-            due = self._wheel.pop(self._wheel_next, None)
-            self._wheel_next += 1
-            if due is None:
-                if not self._wheel:
-                    self._wheel_next = slot_now
-                continue
+        sparse = slot_now - self._wheel_next > 4 * len(self._wheel)  # then the slots that there are, not all there were
+        slots = sorted(slot for slot in self._wheel if slot < slot_now) if sparse else None
+        for slot in range(self._wheel_next, slot_now) if slots is None else slots:
+            if len(expired) >= bids_max:
+                self._wheel_next = slot
+                return expired
+            due = self._wheel.pop(slot, ())
             for bid_id in due:
                 bid = self._bids.get(bid_id)
                 if bid is not None:
@@ -222,6 +220,7 @@ class AllowanceBook:
                     win[0].reserved -= win[1]
                     self._give_back(win[0], win[1])
                     self.wins_expired += 1
+        self._wheel_next = max(self._wheel_next, slot_now)
         return expired
 
     def returns_due(self, now_ns: int) -> list[AllowanceReturned]:

@@ -19,6 +19,7 @@ from msgspec import Struct
 
 from counterpoint.base.ids import IdSource
 from counterpoint.bidder.attribution import Order
+from counterpoint.bidder.heap import collect_young
 from counterpoint.bidder.signing import NoticeKind, SignedBid
 from counterpoint.market.catalogue import Requests, catalogue
 from counterpoint.market.house import CLICK, CONVERSION, IMPRESSION, SKIP, Happening, House
@@ -32,6 +33,7 @@ from counterpoint.openrtb.nobid import NoBidReason
 
 BATCH: Final = 2_000  # auctions drawn at once
 LOST_ON_PRICE: Final = 102  # OpenRTB loss reason: a higher bid won
+COLLECT_STEPS: Final = 16
 AFTER_NS: Final = 3_600 * 1_000_000_000  # after the last auction: what is on its way is still told and booked
 
 _NONE: Final = Missing()
@@ -155,6 +157,8 @@ class Game:
                 system.set_catalog(catalogue(self.scenario, now_ns), now_ns)
         system.pass_time(now_ns)
         self._steps += 1
+        if self._steps % COLLECT_STEPS == 0:
+            collect_young()
 
     def _tell(self, happening: Happening) -> None:
         signed: SignedBid = happening.mark
@@ -261,12 +265,16 @@ class Game:
 @contextmanager
 def _own_heap() -> Iterator[None]:
     """What lives by now is not walked by the collector; nearly all that a run makes is freed by its counts."""
+    before = gc.isenabled()
     gc.collect()
     gc.freeze()
+    gc.disable()
     try:
         yield
     finally:
         gc.unfreeze()
+        if before:
+            gc.enable()
 
 
 def encode_lines(lines: Sequence[Line]) -> bytes:

@@ -11,7 +11,7 @@ from typing import Final
 from counterpoint.bus.memory import MemoryBus
 from counterpoint.events.event import Event
 
-BATCH_MAX: Final = 250  # events; a full batch leaves at once, the rest with the step
+BATCH_MAX: Final = 100  # events; a full batch leaves at once, the rest with the step
 
 
 class Post:

@@ -21,6 +21,8 @@ from counterpoint.creative.learner import CreativeConfig
 from counterpoint.feedback.state import FeedbackConfig
 from counterpoint.ledger.config import LedgerConfig
 
+DAY_S: Final = 86_400
+ASK_STEPS: Final = 3  # between two asks for one campaign's money: a step can be a percent of the day
 STEP_S_MAX: Final = 3_600
 WISH_LIFE_MS_MAX: Final = 599_000  # the resolver takes no wish that lives ten minutes or longer
 STEP_S_WISHES_MAX: Final = 100  # a longer step outlives the wishes of Budget and Feedback (two minutes)
@@ -47,6 +49,8 @@ class Tempo(Struct, frozen=True, forbid_unknown_fields=True):
         return AllowanceBookConfig(
             request_horizon_ns=base.request_horizon_ns * self.step_s,
             renew_before_ns=base.renew_before_ns * self.step_s,
+            request_interval_ns=ASK_STEPS * self.step_ns,
+            request_share_ppm=max(base.request_share_ppm, 3 * ASK_STEPS * self.step_s * 1_000_000 // DAY_S),
             backoff_first_ns=base.backoff_first_ns * self.step_s,
             backoff_max_ns=base.backoff_max_ns * self.step_s,
             return_interval_ns=base.return_interval_ns * self.step_s,
