@@ -24,6 +24,11 @@ def _out() -> Console:
     return Console(width=None if sys.stdout.isatty() else WIDTH_OF_FILES)
 
 
+AgentsOption = Annotated[
+    str, typer.Option(help="all, none, or some of budget, bidding, creative, feedback with commas between.")
+]
+
+
 @market_app.command("list")
 def list_() -> None:
     """The scenarios of the package."""
@@ -119,6 +124,13 @@ def speed(
         int, typer.Option(min=10_000, max=100_000_000, help="The largest number of auctions.")
     ] = 1_000_000,
     seed: SeedOption = 0,
+    live: Annotated[
+        bool, typer.Option("--live", help="With a live system that bids in it, instead of the market alone.")
+    ] = False,
+    agents: AgentsOption = "none",
+    step: Annotated[
+        int | None, typer.Option(min=1, max=3_600, help="Seconds of a live step. Left out: 500 auctions.")
+    ] = None,
 ) -> None:
     """Time and memory of making 10,000 auctions, ten times that, and so on."""
     from counterpoint.market.load import find_scenario
@@ -128,6 +140,12 @@ def speed(
     sizes = [10_000]
     while sizes[-1] * 10 <= most:
         sizes.append(sizes[-1] * 10)
+    if live:
+        from counterpoint.app.market_live import speed_table
+        from counterpoint.market.live.agents import agents_named
+
+        _out().print(speed_table(scenario, sizes, seed, agents_named(agents), step))
+        return
     table = Table(title=f"{scenario.name}, seed {seed}, one process")
     for head in ("auctions", "with truths, s", "answered, s", "us per auction", "peak MiB"):
         table.add_column(head, justify="right")
@@ -145,6 +163,40 @@ def speed(
                 f"{found.peak_mib:.0f}",
             )
     _out().print(table)
+
+
+@market_app.command()
+def play(
+    name: Annotated[str, typer.Argument(help="A scenario's name, or a .toml file of your own.")],
+    seed: SeedOption = 0,
+    auctions: Annotated[
+        int | None, typer.Option(min=1, help="Resize the scenario to so many. Left out: its own number.")
+    ] = None,
+    agents: AgentsOption = "all",
+    step: Annotated[
+        int, typer.Option(min=1, max=3_600, help="Market seconds that stand for one second of a live system.")
+    ] = 60,
+    json: Annotated[
+        Path | None, typer.Option("--json", help="Write the result as JSON to this file.")
+    ] = None,
+    log: Annotated[
+        Path | None, typer.Option("--log", help="Write the decision log (JSON lines) to this file.")
+    ] = None,
+) -> None:
+    """Play a live system through a scenario in this process, at simulated time."""
+    from counterpoint.app.market_live import as_json, bar, play_shown, table_of
+    from counterpoint.market.live.agents import agents_named
+    from counterpoint.market.load import find_scenario
+    from counterpoint.market.scenario import resized
+
+    scenario = find_scenario(name)
+    if auctions is not None:
+        scenario = resized(scenario, auctions)
+    with bar() as progress:
+        played = play_shown(scenario, seed, agents_named(agents), step, log, progress)
+    _out().print(table_of(played))
+    if json is not None:
+        json.write_bytes(as_json(played))
 
 
 RateOption = Annotated[

@@ -198,7 +198,9 @@ class AllowanceBook:
         slot_now = now_ns // SLOT_NS
         if self._wheel_next is None:
             self._wheel_next = min(self._wheel, default=slot_now)
-        sparse = slot_now - self._wheel_next > 4 * len(self._wheel)  # then the slots that there are, not all there were
+        sparse = slot_now - self._wheel_next > 4 * len(
+            self._wheel
+        )  # then the slots that there are, not all there were
         slots = sorted(slot for slot in self._wheel if slot < slot_now) if sparse else None
         for slot in range(self._wheel_next, slot_now) if slots is None else slots:
             if len(expired) >= bids_max:

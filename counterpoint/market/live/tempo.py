@@ -23,6 +23,9 @@ from counterpoint.ledger.config import LedgerConfig
 
 DAY_S: Final = 86_400
 ASK_STEPS: Final = 3  # between two asks for one campaign's money: a step can be a percent of the day
+POLICY_STEPS: Final = (
+    5  # between two policies of an agent: a View takes longer to compile than a step to play
+)
 STEP_S_MAX: Final = 3_600
 WISH_LIFE_MS_MAX: Final = 599_000  # the resolver takes no wish that lives ten minutes or longer
 STEP_S_WISHES_MAX: Final = 100  # a longer step outlives the wishes of Budget and Feedback (two minutes)
@@ -60,7 +63,7 @@ class Tempo(Struct, frozen=True, forbid_unknown_fields=True):
         base = BiddingConfig()
         life_ms = min(base.proposal_life_ms * self.step_s, WISH_LIFE_MS_MAX)
         return BiddingConfig(
-            publish_every_ms=base.publish_every_ms * self.step_s,
+            publish_every_ms=POLICY_STEPS * base.publish_every_ms * self.step_s,
             renew_every_ms=base.renew_every_ms * self.step_s,
             valid_ms=base.valid_ms * self.step_s,
             pacing_step_ms=base.pacing_step_ms * self.step_s,
@@ -71,7 +74,7 @@ class Tempo(Struct, frozen=True, forbid_unknown_fields=True):
     def creative(self) -> CreativeConfig:
         base = CreativeConfig()
         return CreativeConfig(
-            publish_every_ms=base.publish_every_ms * self.step_s,
+            publish_every_ms=POLICY_STEPS * base.publish_every_ms * self.step_s,
             renew_every_ms=base.renew_every_ms * self.step_s,
             valid_ms=base.valid_ms * self.step_s,
         )
