@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 from counterpoint.app.cli import app
 from counterpoint.base.errors import ConfigError
+from counterpoint.events.decisions import PolicyPublished
 from counterpoint.events.money import AllowanceGranted
 from counterpoint.ledger.days import local_day
 from counterpoint.market.catalogue import catalogue
@@ -99,6 +100,7 @@ def test_frozen_policies_and_allowances_need_no_ledger() -> None:
         for delivery in [teacher.system.bus.last_now(f"decisions.policy.{agent}")]
         if delivery is not None
         for event in delivery.events
+        if isinstance(event, PolicyPublished)
     )
     logs = []
     for _ in range(2):
@@ -154,7 +156,7 @@ def test_play_tells_and_writes(tmp_path: Path) -> None:
     out, log = tmp_path / "out.json", tmp_path / "log.jsonl"
     done = CliRunner().invoke(
         app,
-        f"market play thin-market-v1 --seed 2 --auctions 300 --agents none --step 3600 --json {out} --log {log}".split(),
+        f"market play stationary-v1 --seed 2 --auctions 600 --agents none --step 3600 --json {out} --log {log}".split(),
         catch_exceptions=False,
     )
     assert done.exit_code == 0, done.output
