@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from itertools import pairwise
 from typing import Final
 
 import numpy as np
@@ -18,6 +20,7 @@ class Timeline:
 
     def __init__(self, scenario: Scenario, seed: int) -> None:
         s = scenario
+        self.days = s.days
         self.hours = s.days * 24
         self.auctions = s.auctions
         hour = np.arange(self.hours)
@@ -70,6 +73,23 @@ class Timeline:
         inside = (mark - self._cumulated[hour]) / self.volume[hour]
         offset = np.minimum((inside * HOUR_NS).astype(np.int64), HOUR_NS - 1)
         return np.asarray(STARTS_AT_NS + hour.astype(np.int64) * HOUR_NS + offset, dtype=np.int64)
+
+    def day_auctions(
+        self, jitter: Callable[[NDArray[np.int64]], NDArray[np.float64]]
+    ) -> list[tuple[int, int]]:
+        """(first, end) auction number of each UTC day; ``jitter`` of an auction's number as :meth:`times_ns` takes it."""
+        firsts = [0]
+        for day in range(1, self.days):
+            low, high = firsts[-1], self.auctions
+            while low < high:  # times grow with the number, so the first is found by halving
+                middle = (low + high) // 2
+                index = np.array([middle], dtype=np.int64)
+                if self.times_ns(index, jitter(index))[0] < STARTS_AT_NS + day * DAY_NS:
+                    low = middle + 1
+                else:
+                    high = middle
+            firsts.append(low)
+        return list(pairwise([*firsts, self.auctions]))
 
     def hour_of(self, t_ns: NDArray[np.int64]) -> NDArray[np.int64]:
         """Hour of the scenario, held inside it."""

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from counterpoint.base.money import PRICE_MICROS_MAX
-from counterpoint.catalog.model import Goal, Media
+from counterpoint.catalog.model import Media
 from counterpoint.market.auctions import Auctions, Floats, Outcomes, Responses, Rows, Truth
 from counterpoint.market.chance import Stream, normals, uniforms
 from counterpoint.market.design import MEDIA, NO_SIZE, Design
@@ -22,6 +22,7 @@ from counterpoint.market.quantiles import SMALLEST, Quantiles
 from counterpoint.market.scenario import Scenario
 from counterpoint.market.state import Pressure
 from counterpoint.market.timeline import Timeline
+from counterpoint.market.worth import goal_weights
 
 MICROS: Final = 1_000_000
 PLACE_QUALITY: Final = 0.6  # correlation of a page's quality with its place's
@@ -93,6 +94,10 @@ class World:
             auction_type=self._auction_type[supply],
             floor_micros=floor_micros,
         )
+
+    def day_auctions(self) -> list[tuple[int, int]]:
+        """(first, end) auction number of each UTC day; an empty day: first = end."""
+        return self.timeline.day_auctions(lambda index: uniforms(self.seed, Stream.ARRIVAL, index)[0])
 
     def truth(self, auctions: Auctions, pressure: Pressure | None = None) -> Truth:
         """What rivals bid. ``pressure``: what they saw of us, where they answer us."""
@@ -408,7 +413,7 @@ class World:
                 for p in s.place
             ]
         )
-        self.goal_weights = np.array([_goal_weights(c.goal, c.goal_value_micros) for c in s.campaign])
+        self.goal_weights = goal_weights(s)
         a = s.attention
         self._attention = np.array(
             [
@@ -426,17 +431,6 @@ class World:
         self.delays = Quantiles(s.conversion.delay.components, upper=s.conversion.delay.window_s)
         self._turns = s.drift.taste_turn_deg != 0.0
         self._fitting: dict[tuple[int, int, int], Rows] = {}
-
-
-def _goal_weights(goal: Goal, value_micros: int) -> tuple[float, float, float, float]:
-    """Worth, micros CPM (1e-9 units an impression), of an impression, a click, a conversion, a unit of order value."""
-    if goal is Goal.REACH:
-        return (float(value_micros), 0.0, 0.0, 0.0)
-    if goal is Goal.CLICKS:
-        return (0.0, value_micros * 1e3, 0.0, 0.0)
-    if goal is Goal.CONVERSIONS:
-        return (0.0, 0.0, value_micros * 1e3, 0.0)
-    return (0.0, 0.0, 0.0, 1e9 * 1e6 / value_micros)
 
 
 def _root(category: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from counterpoint.market.auctions import Columns
 from counterpoint.market.chance import Stream, normals, raw_words, uniforms
 from counterpoint.market.load import scenario_named
-from counterpoint.market.scenario import STARTS_AT_NS, resized
+from counterpoint.market.scenario import DAY_NS, STARTS_AT_NS, resized
 from counterpoint.market.state import Exposures, Pressure, Stock
 from counterpoint.market.world import World
 
@@ -200,3 +201,11 @@ def test_stock_fades_by_half_life_and_lifts_conversions_before_it_saturates() ->
     assert (lifted.click == plain.click).all()
     steady = World(scenario_named("stationary-v1"), seed=2)
     assert (steady.lift(np.array([0.0, 1.0])) == 1.0).all()
+
+
+@pytest.mark.parametrize("name", ["stationary-v1", "jumps-v1"])
+def test_days_begin_where_midnight_is(name: str) -> None:
+    world = World(resized(scenario_named(name), 3_000), seed=5)
+    day = (world.batch(0, 3_000).t_ns - STARTS_AT_NS) // DAY_NS
+    edges = np.searchsorted(day, np.arange(world.scenario.days + 1)).tolist()
+    assert world.day_auctions() == list(pairwise(edges))

@@ -12,6 +12,7 @@ from counterpoint.catalog.model import Goal
 from counterpoint.market.auctions import Auctions, Rows
 from counterpoint.market.design import MEDIA, Design
 from counterpoint.market.scenario import Scenario
+from counterpoint.market.worth import goal_weights
 
 Ints = NDArray[Any]
 Floats = NDArray[np.float64]
@@ -108,7 +109,7 @@ def facts_of(scenario: Scenario, design: Design) -> Facts:
         ),
         ceiling_micros=np.array([round(c.bid_ceiling_cpm * 1e6) for c in campaigns], dtype=np.int64),
         frequency_cap=np.array([c.frequency_cap for c in campaigns], dtype=np.int64),
-        worth=np.array([worth_at_goal(c.goal, c.goal_value_micros) for c in campaigns]),
+        worth=goal_weights(scenario),
         click_prior=np.array([c.expected_click_rate for c in campaigns]),
         conversion_prior=np.array([c.expected_conversion_rate for c in campaigns]),
         order_value=np.array([c.order_value for c in campaigns]),
@@ -124,20 +125,3 @@ def facts_of(scenario: Scenario, design: Design) -> Facts:
         countries=countries,
         fits=fits,
     )
-
-
-def worth_at_goal(goal: Goal, value_micros: int) -> tuple[float, float, float, float]:
-    """What the owner is ready to pay, nanos: per impression, click, conversion, unit of order value.
-
-    Paying exactly this is meeting the target: CPM, CPC, CPA, or return on ad spend (``value_micros`` / 1e6).
-
-    >>> worth_at_goal(Goal.CLICKS, 150_000)
-    (0.0, 150000000.0, 0.0, 0.0)
-    """
-    if goal is Goal.REACH:
-        return (float(value_micros), 0.0, 0.0, 0.0)
-    if goal is Goal.CLICKS:
-        return (0.0, value_micros * 1e3, 0.0, 0.0)
-    if goal is Goal.CONVERSIONS:
-        return (0.0, 0.0, value_micros * 1e3, 0.0)
-    return (0.0, 0.0, 0.0, 1e15 / value_micros)

@@ -11,13 +11,11 @@ from numpy.typing import NDArray
 from counterpoint.base.jit import njit
 from counterpoint.bench.market.facts import Facts, Floats
 from counterpoint.market.auctions import Auctions, Rows, Truth
-from counterpoint.market.scenario import DAY_NS, STARTS_AT_NS
-from counterpoint.market.state import Exposures, Pressure
+from counterpoint.market.state import Exposures
 from counterpoint.market.world import World
 
 LEAST_CPM: Final = 0.01
 CARRY_SLACK: Final = 1.001  # the best stock is found on a grid
-CHUNK: Final = 20_000
 
 
 class Values(Struct, frozen=True, kw_only=True):
@@ -82,17 +80,6 @@ def win_table(world: World, auctions: Auctions, truth: Truth, grid: Floats) -> F
     for k, bid in enumerate(np.floor(grid)):
         out[:, k] = world.win_probability(auctions, truth, np.full(len(auctions), bid))
     return out
-
-
-def day_auctions(world: World, pressure: Pressure | None = None) -> list[tuple[int, int]]:
-    """(first, end) auction number of each UTC day."""
-    total = world.scenario.auctions
-    counts = np.zeros(world.scenario.days, dtype=np.int64)
-    for start in range(0, total, CHUNK):
-        t_ns = world.batch(start, min(CHUNK, total - start), pressure).t_ns
-        counts += np.bincount((t_ns - STARTS_AT_NS) // DAY_NS, minlength=world.scenario.days)
-    ends = np.cumsum(counts).tolist()
-    return list(zip([0, *ends[:-1]], ends, strict=True))
 
 
 @njit

@@ -30,7 +30,6 @@ from counterpoint.bench.market.known import (
     CARRY_SLACK,
     as_int,
     best_stock,
-    day_auctions,
     dual_of,
     grid_micros,
     respond_to,
@@ -69,7 +68,7 @@ class JointOracle:
 
     def reveal(self, world: World, exposures: Exposures, stock: Stock, pressure: Pressure | None) -> None:
         self._world, self._exposures, self._stock, self._pressure = world, exposures, stock, pressure
-        self._days = day_auctions(world)
+        self._days = world.day_auctions()
         self._grid = grid_micros(int(self.facts.ceiling_micros.max()), PLAYED_RATIO)
         c = world.scenario.carry_over
         self._carries = c.gain > 0.0 or c.saturates_at is not None
@@ -175,7 +174,7 @@ def bounds(world: World, facts: Facts | None = None) -> Bounds:
     grid = grid_micros(int(facts.ceiling_micros.max()), BOUND_RATIO)
     stock = best_stock(world)
     hindsight = known = 0.0
-    for day, (first, end) in enumerate(day_auctions(world)):
+    for day, (first, end) in enumerate(world.day_auctions()):
         if day < facts.warm_up_days or first == end:
             continue
         auctions = world.batch(first, end - first)
