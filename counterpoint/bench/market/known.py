@@ -57,6 +57,23 @@ def true_values(
     return Values(best=best, mean=mean, creative=creative)
 
 
+def shown_values(
+    world: World,
+    facts: Facts,
+    auctions: Auctions,
+    creatives: Rows,
+    exposures: Exposures,
+    stock: Floats | None,
+) -> Floats:
+    """[auction, campaign] worth of showing ``creatives`` [auction, campaign] (-1: none, worth 0), micros CPM."""
+    rows, campaign = np.nonzero(creatives >= 0)
+    which = creatives[rows, campaign]
+    seen = exposures.of(auctions.user[rows], campaign, auctions.t_ns[rows])
+    out = np.zeros(creatives.shape)
+    out[rows, campaign] = world.values(auctions, rows, which, seen, stock)
+    return out
+
+
 def best_stock(world: World) -> Floats | None:
     """Advertising stock at which conversions are likeliest, [campaign, supply path]. None: nothing carries over."""
     c = world.scenario.carry_over

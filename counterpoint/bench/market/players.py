@@ -7,12 +7,15 @@ from collections.abc import Callable
 from typing import Final
 
 import msgspec
+import numpy as np
 
 from counterpoint.base.errors import ConfigError
-from counterpoint.bench.market.baselines.classic import LADDER, tuned
+from counterpoint.bench.market.baselines.classic import tuned
+from counterpoint.bench.market.baselines.ladder import LADDER, constant_split
 from counterpoint.bench.market.driver import Run, play
-from counterpoint.bench.market.facts import Facts
+from counterpoint.bench.market.facts import Facts, Floats
 from counterpoint.bench.market.oracles import JointOracle
+from counterpoint.bench.market.part_oracles import BidsOracle, CreativesOracle, SplitOracle
 from counterpoint.bench.market.policy import Policy
 from counterpoint.bench.market.statistics import score
 from counterpoint.market.world import World
@@ -22,9 +25,18 @@ HINDSIGHT_STEPS: Final = (0.4, 0.55, 0.75, 1.0, 1.35, 1.8, 2.5)  # times the tun
 ORACLES: Final[dict[str, Callable[[], Policy]]] = {
     "oracle": JointOracle,
     "oracle-uniform": lambda: JointOracle("oracle-uniform", best_creative=False),
+    "oracle-bids": BidsOracle,
+    "oracle-split": SplitOracle,
+    "oracle-creatives": CreativesOracle,
 }
 # name -> (of the ladder, its constant): the best constant of the seed it is judged on, so best in its class alone
-HINDSIGHT: Final = {"hindsight-flat": ("naive", "flat_cpm"), "hindsight-shade": ("shade", "factor")}
+CONSTANTS: Final = {"hindsight-flat": ("naive", "flat_cpm"), "hindsight-shade": ("shade", "factor")}
+SPLIT: Final = "hindsight-split"
+SPLIT_STEPS: Final = (
+    2.0,
+    1.4,
+)  # each campaign's share times and over these, one after the other, kept where better
+HINDSIGHT: Final = (*CONSTANTS, SPLIT)
 NAMES: Final = (*LADDER, *HINDSIGHT, *ORACLES)
 DEFAULT: Final = (
     "naive",
@@ -48,11 +60,15 @@ TITLES: Final = {
     "roas": "B1 with a split by return on ad spend",
     "greedy": "B1 with discounted greedy creatives",
     "thompson": "B1 with Beta-Thompson creatives",
-    "tools": "PID pacing, split by return, Beta-Thompson together",
+    "tools": "shaded first prices, one pace for the pool, shrunk Thompson, values by path and format",
     "hindsight-flat": "B0 with the best flat bid of this very seed",
     "hindsight-shade": "B1 with the best shading factor of this very seed",
+    "hindsight-split": "PID with the best constant split of this very seed that a search finds",
     "oracle": "knows all parameters, not the rivals' draws",
     "oracle-uniform": "as oracle, with uniform creatives",
+    "oracle-bids": "knows worth and win rates; owner's split, creatives of tools",
+    "oracle-split": "knows what each campaign's bids would bring; bids, pace and creatives of pid",
+    "oracle-creatives": "knows each person's best creative; bids, pace and split of tools",
 }
 
 
@@ -69,14 +85,51 @@ def check_names(names: tuple[str, ...]) -> None:
 
 def play_named(name: str, world: World, facts: Facts, progress: Callable[[int], None] | None = None) -> Run:
     """A run of the player called ``name`` (one of :data:`NAMES`)."""
-    if name in HINDSIGHT:
-        base, constant = HINDSIGHT[name]
-        middle = tuned(facts.scenario)[constant]
-        runs = [play(world, LADDER[base]({constant: middle * k}), facts) for k in HINDSIGHT_STEPS]
-        best = max(runs, key=lambda run: score(run).penalised)
-        seconds = sum(run.seconds for run in runs)
-        if progress is not None:
-            progress(world.scenario.auctions)
-        return msgspec.structs.replace(best, policy=name, seconds=seconds)
-    policy: Policy = LADDER[name](None) if name in LADDER else ORACLES[name]()
-    return play(world, policy, facts, progress)
+    if name not in HINDSIGHT:
+        policy: Policy = LADDER[name](None) if name in LADDER else ORACLES[name]()
+        return play(world, policy, facts, progress)
+    best, seconds = _best_split(world, facts) if name == SPLIT else _best_constant(name, world, facts)
+    if progress is not None:
+        progress(world.scenario.auctions)
+    return msgspec.structs.replace(best, policy=name, seconds=seconds)
+
+
+def _best_constant(name: str, world: World, facts: Facts) -> tuple[Run, float]:
+    base, constant = CONSTANTS[name]
+    parameters = tuned(facts.scenario, base)
+    tried = [{**parameters, constant: parameters[constant] * k} for k in HINDSIGHT_STEPS]
+    runs = [play(world, LADDER[base](each), facts) for each in tried]
+    return max(runs, key=lambda run: score(run).penalised), sum(run.seconds for run in runs)
+
+
+def with_split(shares: Floats, facts: Facts) -> Policy:
+    """``pid`` with these shares on every day."""
+    return constant_split(shares, tuned(facts.scenario, "pid"))
+
+
+def _best_split(world: World, facts: Facts) -> tuple[Run, float]:
+    """From the better of the owner's and the equal split, one campaign's share at a time (:data:`SPLIT_STEPS`)."""
+    seconds = 0.0
+
+    def earns(shares: Floats) -> tuple[float, Run]:
+        nonlocal seconds
+        run = play(world, with_split(shares, facts), facts)
+        seconds += run.seconds
+        return score(run).penalised, run
+
+    owner = facts.day_budget_nanos / facts.pool_nanos
+    starts = [owner, np.full(facts.campaigns, 1.0 / facts.campaigns)]
+    found = [earns(shares) for shares in starts]
+    first = 0 if found[0][0] >= found[1][0] else 1
+    shares, (best, run) = starts[first], found[first]
+    for step in SPLIT_STEPS:
+        for c in range(facts.campaigns):
+            for factor in (step, 1.0 / step):
+                tried = shares.copy()
+                tried[c] *= factor
+                tried /= tried.sum()
+                value, its_run = earns(tried)
+                if value > best:
+                    shares, best, run = tried, value, its_run
+                    break
+    return run, seconds

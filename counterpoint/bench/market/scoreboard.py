@@ -185,7 +185,7 @@ def run(
         auctions={s.name: s.auctions for s in scenarios},
         warm_up_days=warm_up,
         summaries=[_summary(scores, found, s.name, p) for s in scenarios for p in policies],
-        comparisons=[c for p in policies if p != against for c in compare(scores, p, against, effect)],
+        comparisons=compare(scores, [p for p in policies if p != against], against, effect),
         ordering=misordered(scores, found),
         bounds=found,
         scores=scores,

@@ -8,9 +8,10 @@ target / CPA = worth / spend for every goal: cost per click, per action, per tho
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
+import msgspec
 import numpy as np
 from msgspec import Struct
 
@@ -24,6 +25,7 @@ PILOT_PAIRS: Final = 10
 Z_ONE_SIDED_5: Final = 1.645
 Z_POWER_90: Final = 1.282
 RESAMPLES: Final = 10_000
+LEVEL: Final = 0.05  # two-sided, after the correction
 
 
 class Score(Struct, frozen=True, kw_only=True):
@@ -59,13 +61,16 @@ class Interval(Struct, frozen=True, kw_only=True):
 
 
 class Comparison(Struct, frozen=True, kw_only=True):
-    """Paired by seed: penalised value of ``policy`` over ``against``."""
+    """Paired by seed: penalised value of ``policy`` over ``against``. None: a side earned nothing on some seed."""
 
     scenario: str  # "all": geometric mean over scenarios, each alike
     policy: str
     against: str
     pairs: int
-    ratio: Interval | None  # of geometric means; None: a side earned nothing on some seed
+    ratio: Interval | None  # of geometric means
+    improves: Interval | None  # probability that a seed is better, ties half
+    p: float | None  # two-sided, of ratio 1, by the same bootstrap; this comparison alone
+    p_holm: float | None  # corrected for every comparison of the board
     pairs_needed: int | None  # see :func:`pairs_needed`; None: no pilot yet
     verdict: str
 
@@ -133,9 +138,38 @@ def pairs_needed(log_ratios: Sequence[float], effect: float) -> int | None:
 
 
 def compare(
-    scores: Sequence[Score], policy: str, against: str, effect: float, seed: int = 0
+    scores: Sequence[Score], policies: Sequence[str], against: str, effect: float, seed: int = 0
 ) -> list[Comparison]:
-    """One comparison per scenario, and one of all where there are several: bootstrap over seeds inside each scenario."""
+    """Each of ``policies`` with ``against``: one comparison per scenario, and one of all where there are several.
+
+    Bootstrap over seeds inside each scenario. Verdicts are at 5 % after Holm's correction for all these comparisons, refused ones too.
+    """
+    raw = [c for policy in policies for c in _compared(scores, policy, against, effect, seed)]
+    corrected = iter(holm([c.p for c in raw if c.p is not None]))
+    out = []
+    for c in raw:
+        p_holm = next(corrected) if c.p is not None else None
+        out.append(msgspec.structs.replace(c, p_holm=p_holm, verdict=_verdict(c, p_holm)))
+    return out
+
+
+def holm(values: Sequence[float]) -> list[float]:
+    """Adjusted p-values (Holm 1979), in the order given.
+
+    >>> holm([0.01, 0.04, 0.03])
+    [0.03, 0.06, 0.06]
+    """
+    out = [0.0] * len(values)
+    so_far = 0.0
+    for rank, k in enumerate(sorted(range(len(values)), key=lambda k: values[k])):
+        so_far = max(so_far, min(1.0, values[k] * (len(values) - rank)))
+        out[k] = so_far
+    return out
+
+
+def _compared(
+    scores: Sequence[Score], policy: str, against: str, effect: float, seed: int
+) -> list[Comparison]:
     names = list(dict.fromkeys(s.scenario for s in scores))
     by = {(s.scenario, s.seed, s.policy): s.penalised for s in scores}
     logs: list[Floats | None] = []
@@ -150,13 +184,13 @@ def compare(
         good = bool(pairs) and all(a > 0.0 and b > 0.0 for a, b in pairs)
         ratios = np.array([math.log(a / b) for a, b in pairs]) if good else None
         logs.append(ratios)
-        out.append(_judged(name, policy, against, len(pairs), [ratios], effect, seed))
+        out.append(_measured(name, policy, against, len(pairs), [ratios], effect, seed))
     if len(names) > 1:
-        out.append(_judged("all", policy, against, min(c.pairs for c in out), logs, effect, seed))
+        out.append(_measured("all", policy, against, min(c.pairs for c in out), logs, effect, seed))
     return out
 
 
-def _judged(
+def _measured(
     scenario: str,
     policy: str,
     against: str,
@@ -166,49 +200,53 @@ def _judged(
     seed: int,
 ) -> Comparison:
     strata = [part for part in logs if part is not None]
-    if len(strata) < len(logs) or pairs == 0:
-        return Comparison(
-            scenario=scenario,
-            policy=policy,
-            against=against,
-            pairs=pairs,
-            ratio=None,
-            pairs_needed=None,
-            verdict="refused: on some seed one of them earned nothing, so there is no ratio",
-        )
-    interval = bootstrap(strata, seed)
-    sizes = [pairs_needed(part.tolist(), effect) for part in strata]
-    needed = None if None in sizes else max(n for n in sizes if n is not None)
+    whole = len(strata) == len(logs) and pairs > 0
+    ratio = improves = p = needed = None
+    if whole:
+        means = bootstrap(strata, seed)
+        ratio = _interval([part.mean() for part in strata], means, np.exp)
+        wins = [(part > 0.0) + 0.5 * (part == 0.0) for part in strata]
+        improves = _interval([part.mean() for part in wins], bootstrap(wins, seed), np.asarray)
+        tail = min(int((means <= 0.0).sum()), int((means >= 0.0).sum()))
+        p = min(1.0, 2.0 * (tail + 1) / (RESAMPLES + 1))
+        sizes = [pairs_needed(part.tolist(), effect) for part in strata]
+        needed = None if None in sizes else max(n for n in sizes if n is not None)
     return Comparison(
         scenario=scenario,
         policy=policy,
         against=against,
         pairs=pairs,
-        ratio=interval,
+        ratio=ratio,
+        improves=improves,
+        p=p,
+        p_holm=None,
         pairs_needed=needed,
-        verdict=_verdict(pairs, needed, interval),
+        verdict="",
     )
 
 
-def _verdict(pairs: int, needed: int | None, interval: Interval) -> str:
-    if needed is None:
-        return f"refused: {pairs} seeds are no pilot; run at least {PAIRS_MIN}"
-    if pairs < needed:
-        return f"refused: {pairs} seeds; needs {needed}"
-    if interval.low > 1.0:
-        return "better"
-    if interval.high < 1.0:
-        return "worse"
+def _verdict(c: Comparison, p_holm: float | None) -> str:
+    if c.ratio is None or p_holm is None:
+        return "refused: on some seed one of them earned nothing, so there is no ratio"
+    if c.pairs_needed is None:
+        return f"refused: {c.pairs} seeds are no pilot; run at least {PAIRS_MIN}"
+    if c.pairs < c.pairs_needed:
+        return f"refused: {c.pairs} seeds; needs {c.pairs_needed}"
+    if p_holm < LEVEL:
+        return "better" if c.ratio.value > 1.0 else "worse"
     return "no difference shown"
 
 
-def bootstrap(strata: Sequence[Floats], seed: int) -> Interval:
-    """Geometric mean over strata (each alike) of ratios given as logs; seeds drawn anew inside each stratum."""
+def bootstrap(strata: Sequence[Floats], seed: int) -> Floats:
+    """[resample] mean over strata (each alike) of their means; seeds drawn anew inside each stratum."""
     generator = np.random.Generator(np.random.Philox(key=[seed, 0x626F_6F74_7374]))
     means = np.zeros(RESAMPLES)
     for part in strata:
         drawn = generator.integers(0, part.size, (RESAMPLES, part.size))
         means += part[drawn].mean(axis=1) / len(strata)
-    low, high = np.quantile(means, [0.025, 0.975])
-    middle = float(np.mean([part.mean() for part in strata]))
-    return Interval(value=math.exp(middle), low=math.exp(float(low)), high=math.exp(float(high)))
+    return means
+
+
+def _interval(middles: Sequence[float], means: Floats, of: Callable[[Floats], Floats]) -> Interval:
+    low, high = of(np.quantile(means, [0.025, 0.975])).tolist()
+    return Interval(value=float(of(np.array(np.mean(middles)))), low=low, high=high)

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from counterpoint.bench.market import driver
-from counterpoint.bench.market.baselines.classic import LADDER
+from counterpoint.bench.market.baselines.ladder import LADDER
 from counterpoint.bench.market.driver import play
 from counterpoint.bench.market.facts import Facts, Floats
 from counterpoint.bench.market.kernels import CAPPED, LOST, NO_MONEY, SILENT, WON, settle

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from counterpoint.bench.market.baselines.classic import LADDER
+from counterpoint.bench.market.baselines.ladder import LADDER
 from counterpoint.bench.market.driver import Run, play
 from counterpoint.bench.market.facts import Facts, Floats, warm_up_days
 from counterpoint.bench.market.policy import CLICK as TOLD_CLICK

@@ -20,14 +20,14 @@ from counterpoint.bench.market.known import (
     win_table,
 )
 from counterpoint.bench.market.oracles import JointOracle, bounds, knapsack
-from counterpoint.bench.market.players import HINDSIGHT, play_named
+from counterpoint.bench.market.players import CONSTANTS, play_named, with_split
 from counterpoint.bench.market.scoreboard import check_ordering
 from counterpoint.bench.market.statistics import score
 from counterpoint.market.load import NAMES
 from counterpoint.market.state import Exposures
 from tests.bench.market.small import facts, small, world_of
 
-FEW = ("manual", "shade", "pid", "tools", "oracle-uniform")
+FEW = ("manual", "shade", "pid", "tools", "oracle-uniform", "oracle-bids", "oracle-split", "oracle-creatives")
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -51,9 +51,48 @@ def test_the_oracle_spends_its_day_and_stays_near_the_known_bound() -> None:
 def test_hindsight_constants_win_in_their_own_class() -> None:
     world = world_of()
     every = facts(world)
-    for name, (base, _) in HINDSIGHT.items():
+    for name, (base, _) in CONSTANTS.items():
         best = score(play_named(name, world, every)).penalised
         assert best >= score(play_named(base, world, every)).penalised
+
+
+def test_the_best_constant_split_wins_among_constant_splits() -> None:
+    world = world_of(auctions=3_000)
+    every = facts(world)
+    found = play_named("hindsight-split", world, every)
+    rng = np.random.default_rng(0)
+    owner = every.day_budget_nanos / every.pool_nanos
+    assert score(found).penalised >= score(play(world, with_split(owner, every), every)).penalised
+    others = [
+        score(play(world, with_split(rng.dirichlet(np.ones(every.campaigns)), every), every)).penalised
+        for _ in range(5)
+    ]
+    assert score(found).penalised > np.mean(others)
+    shares = found.tally.budget / found.tally.budget.sum(axis=1, keepdims=True)
+    assert np.abs(shares - shares[0]).max() < 1e-6
+
+
+@pytest.mark.parametrize(
+    ("oracle", "base"),
+    [("oracle-bids", "tools"), ("oracle-split", "pid"), ("oracle-creatives", "tools")],
+)
+def test_knowing_one_part_earns_more_than_its_base(oracle: str, base: str) -> None:
+    gains = []
+    for seed in range(3):
+        world = world_of(seed=seed, auctions=20_000)
+        every = facts(world)
+        runs = {name: play_named(name, world, every) for name in (oracle, base)}
+        assert runs[oracle].oracle
+        assert runs[oracle].policy == oracle
+        gains.append(np.log(score(runs[oracle]).penalised / score(runs[base]).penalised))
+    assert np.mean(gains) > 0.0
+
+
+def test_an_oracle_of_bids_leaves_the_owners_split_alone() -> None:
+    world = world_of()
+    every = facts(world)
+    run = play_named("oracle-bids", world, every)
+    assert (run.tally.budget == every.day_budget_nanos).all()
 
 
 @settings(deadline=None, max_examples=80)

@@ -7,12 +7,15 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from counterpoint.app.cli import app
 from counterpoint.base.errors import ConfigError
 from counterpoint.bench.market import show
-from counterpoint.bench.market.baselines.classic import LADDER, tuned
+from counterpoint.bench.market.baselines.classic import tuned
+from counterpoint.bench.market.baselines.ladder import LADDER
 from counterpoint.bench.market.facts import NANOS
 from counterpoint.bench.market.players import DEFAULT, NAMES, TITLES, check_names
 from counterpoint.bench.market.scoreboard import (
@@ -27,9 +30,11 @@ from counterpoint.bench.market.statistics import (
     Score,
     bootstrap,
     compare,
+    holm,
     pairs_needed,
     penalised,
 )
+from counterpoint.bench.market.tune import PLAN
 from counterpoint.market.load import NAMES as SCENARIOS
 from tests.bench.market.small import small
 
@@ -51,14 +56,14 @@ def test_penalty() -> None:
 
 def test_a_verdict_needs_its_sample() -> None:
     few = [a_score(p, k, v) for k in range(5) for p, v in (("x", 2.0 + 0.01 * k), ("y", 1.0))]
-    (told,) = compare(few, "x", "y", 0.05)
+    (told,) = compare(few, ["x"], "y", 0.05)
     assert told.verdict == f"refused: 5 seeds; needs {PAIRS_MIN}"
     many = [a_score(p, k, v) for k in range(30) for p, v in (("x", 2.0 + 0.001 * k), ("y", 1.0))]
-    assert [c.verdict for c in compare(many, "x", "y", 0.05)] == ["better"]
-    assert [c.verdict for c in compare(many, "y", "x", 0.05)] == ["worse"]
+    assert [c.verdict for c in compare(many, ["x"], "y", 0.05)] == ["better"]
+    assert [c.verdict for c in compare(many, ["y"], "x", 0.05)] == ["worse"]
     random = np.random.default_rng(0)
     wild = [a_score(p, k, float(np.exp(random.normal(0.0, 0.8)))) for k in range(30) for p in ("x", "y")]
-    (told,) = compare(wild, "x", "y", 0.05)
+    (told,) = compare(wild, ["x"], "y", 0.05)
     assert told.pairs_needed is not None
     assert told.pairs_needed > 1_000
     assert told.verdict == f"refused: 30 seeds; needs {told.pairs_needed}"
@@ -66,15 +71,15 @@ def test_a_verdict_needs_its_sample() -> None:
 
 def test_two_seeds_are_no_pilot_and_nothing_earned_is_no_ratio() -> None:
     two = [a_score(p, k, 1.0) for k in range(2) for p in ("x", "y")]
-    assert compare(two, "x", "y", 0.05)[0].verdict.startswith("refused: 2 seeds are no pilot")
+    assert compare(two, ["x"], "y", 0.05)[0].verdict.startswith("refused: 2 seeds are no pilot")
     nothing = [a_score("x", 0, 0.0), a_score("y", 0, 1.0)]
-    assert compare(nothing, "x", "y", 0.05)[0].ratio is None
+    assert compare(nothing, ["x"], "y", 0.05)[0].ratio is None
 
 
 def test_all_scenarios_count_alike() -> None:
     scores = [a_score("y", k, 1.0, s) for s in "ab" for k in range(30)]
     scores += [a_score("x", k, 4.0, "a") for k in range(30)] + [a_score("x", k, 1.0, "b") for k in range(30)]
-    every = compare(scores, "x", "y", 0.05)[-1]
+    every = compare(scores, ["x"], "y", 0.05)[-1]
     assert every.scenario == "all"
     assert every.ratio is not None
     assert every.ratio.value == pytest.approx(2.0)
@@ -84,9 +89,44 @@ def test_bootstrap_covers_the_truth_about_as_often_as_it_says() -> None:
     random = np.random.default_rng(3)
     inside = 0
     for k in range(60):
-        interval = bootstrap([random.normal(0.1, 0.2, 30), random.normal(0.3, 0.1, 30)], k)
-        inside += interval.low < np.exp(0.2) < interval.high
+        means = bootstrap([random.normal(0.1, 0.2, 30), random.normal(0.3, 0.1, 30)], k)
+        low, high = np.quantile(means, [0.025, 0.975])
+        inside += low < 0.2 < high
     assert 50 <= inside <= 60
+
+
+@given(st.lists(st.floats(0.0, 1.0), min_size=1, max_size=12))
+def test_holm_is_between_the_value_and_bonferroni_and_keeps_the_order(values: list[float]) -> None:
+    corrected = holm(values)
+    for p, after in zip(values, corrected, strict=True):
+        assert p <= after <= min(1.0, p * len(values))
+    order = np.argsort(values, kind="stable")
+    assert (np.diff(np.array(corrected)[order]) >= 0.0).all()
+
+
+def test_many_comparisons_are_harder_to_win() -> None:
+    random = np.random.default_rng(1)
+    names = [f"p{k}" for k in range(40)]
+    gain = {name: random.normal(0.0, 0.06, 30) for name in names}
+    gain["p0"] = gain["p0"] - gain["p0"].mean() + 0.026
+    scores = [a_score("y", k, 1.0) for k in range(30)]
+    scores += [a_score(name, k, float(np.exp(gain[name][k]))) for name in names for k in range(30)]
+    alone = compare(scores, ["p0"], "y", 0.05)[0]
+    among = compare(scores, names, "y", 0.05)[0]
+    assert (alone.verdict, among.verdict) == ("better", "no difference shown")
+    assert alone.ratio == among.ratio
+    assert alone.p is not None
+    assert among.p_holm is not None
+    assert among.p_holm > 30 * alone.p
+
+
+def test_probability_of_improvement_counts_seeds() -> None:
+    scores = [a_score("y", k, 1.0) for k in range(4)]
+    scores += [a_score("x", k, v) for k, v in enumerate((2.0, 2.0, 0.5, 1.0))]
+    (told,) = compare(scores, ["x"], "y", 0.05)
+    assert told.improves is not None
+    assert told.improves.value == 0.625
+    assert told.improves.low < 0.625 < told.improves.high
 
 
 def test_pairs_needed_grow_with_the_spread() -> None:
@@ -161,7 +201,8 @@ def test_every_player_has_a_title_and_every_scenario_its_constants() -> None:
     assert set(TITLES) == set(NAMES)
     assert set(DEFAULT) <= set(NAMES)
     for scenario in SCENARIOS:
-        assert all(value >= 0.0 for value in tuned(scenario).values())
+        for player, constants in PLAN.items():
+            assert set(tuned(scenario, player)) == set(constants)
     assert all(make(None).name == name for name, make in LADDER.items())
 
 

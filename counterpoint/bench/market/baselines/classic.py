@@ -1,4 +1,4 @@
-"""The ladder: one policy made of parts, and the named combinations. What is tuned, and on which seeds: ``tuned.toml``."""
+"""One policy made of parts: what a manual or classic setup is. The named ones: ``ladder.py``; their constants: ``tuned.toml``."""
 
 from __future__ import annotations
 
@@ -10,45 +10,29 @@ from typing import Any, Final
 
 import numpy as np
 
-from counterpoint.bench.market.baselines.parts import (
-    AsSoonAsPossible,
-    Best,
-    BetaThompson,
-    ByConversions,
-    ByReturn,
-    CreativeRule,
-    DiscountedGreedy,
-    Equal,
-    Even,
-    PaceRule,
-    Pid,
-    SplitRule,
-    Uniform,
-    open_for,
-)
+from counterpoint.bench.market.baselines.parts import CreativeRule, PaceRule, SplitRule, open_for
 from counterpoint.bench.market.baselines.rates import Log, as_rows
 from counterpoint.bench.market.facts import Facts, Floats
 from counterpoint.bench.market.policy import Answers, Books, Feedback, Requests
 
 ALTERNATIVES_HERE: Final = 4
-DEFAULTS: Final = {
-    "flat_cpm": 2.0,
-    "factor": 0.5,
-    "linear_cpm": 2.0,
-    "gain": 0.1,
-    "memory": 0.9,
-    "trust": 0.5,
-    "trust_return": 0.5,
-}
+UNTUNED: Final = "stationary-v1"
+TUNED: Final = "tuned.toml"
 
 
 @cache
-def tuned(scenario: str) -> dict[str, float]:
-    """Parameters found on tuning seeds (0-99) of a scenario; for one never tuned, those of ``default``."""
-    text = files("counterpoint.bench.market.baselines").joinpath("tuned.toml").read_text("utf-8")
-    found: dict[str, Any] = tomllib.loads(text)
-    table = found["parameters"]
-    return {**DEFAULTS, **table.get("default", {}), **table.get(scenario, {})}
+def constants() -> dict[str, Any]:
+    """``tuned.toml``: a table per scenario, in it the digest it had then, and a table per player."""
+    text = files("counterpoint.bench.market.baselines").joinpath(TUNED).read_text("utf-8")
+    return tomllib.loads(text)
+
+
+def tuned(scenario: str, player: str) -> dict[str, float]:
+    """Constants found on tuning seeds (0-99); a scenario of your own plays with those of ``stationary-v1``,
+    a player of your own has none."""
+    tables = constants()
+    found: dict[str, float] = tables.get(scenario, tables[UNTUNED]).get(player, {})
+    return found
 
 
 class Classic:
@@ -74,7 +58,7 @@ class Classic:
 
     def begin(self, facts: Facts, seed: int) -> None:
         self.facts = facts
-        self._p = {**tuned(facts.scenario), **self._given}
+        self._p = {**tuned(facts.scenario, self.name), **self._given}
         self._log = Log(facts)
         self._creative = self._make_creative(self._p)
         self._creative.begin(facts, np.random.default_rng([seed, 1]))
@@ -89,16 +73,13 @@ class Classic:
     def split(self, day: int) -> Floats | None:
         log, facts = self._log, self.facts
         when = log.window(day)
-        click_worth = log.worth_of_click(when)
-        self._value = facts.worth[:, :1] + log.click_rates(when) * click_worth[:, None]
-        shown = log.by_campaign(log.impressions[when].sum(axis=0))
-        weight = shown + 1.0
-        self._mean = float((self._value * weight).sum() / weight.sum())
+        self._know(log, when)
         self._creative.new_day(log, day)
+        shown = log.by_campaign(log.impressions[when].sum(axis=(0, 2)))
         clicks = log.by_campaign(log.clicks[when].sum(axis=(0, 2)))
         w = facts.worth
         worth = (
-            w[:, 0] * shown.sum(axis=1)
+            w[:, 0] * shown
             + w[:, 1] * clicks
             + w[:, 2] * log.conversions[when].sum(axis=0)
             + w[:, 3] * log.revenue[when].sum(axis=0)
@@ -107,13 +88,18 @@ class Classic:
         if shares is None:
             return None
         owner = facts.day_budget_nanos / facts.pool_nanos
-        trust = self._p[self._split.trust]
+        trust = self._p.get("trust", 1.0)
         return np.asarray((1.0 - trust) * owner + trust * shares / shares.sum())
 
-    def decide(self, requests: Requests, books: Books) -> Answers:
-        auctions, facts = requests.auctions, self.facts
-        n = len(auctions)
-        value = self._value[:, auctions.supply].T  # [auction, campaign]
+    def _know(self, log: Log, when: slice) -> None:
+        """Sets the estimated value [campaign, supply path], and its mean over impressions, from these days' log."""
+        self._value = self.facts.worth[:, :1] + log.click_rates(when) * log.worth_of_click(when)[:, None]
+        weight = log.by_campaign(log.impressions[when].sum(axis=0)) + 1.0
+        self._mean = float((self._value * weight).sum() / weight.sum())
+
+    def _bids(self, requests: Requests, books: Books) -> Floats:
+        """[auction, campaign] micros CPM."""
+        value = self._value[:, requests.auctions.supply].T
         if self._bid == "flat":
             bids = np.full(value.shape, self._p["flat_cpm"] * 1e6)
         elif self._bid == "value":
@@ -122,14 +108,18 @@ class Classic:
             bids = value * self._p["factor"]
         else:
             bids = value * (self._p["linear_cpm"] * 1e6 / self._mean)
-        bids = np.minimum(bids * self._pace.factor(books), facts.ceiling_micros)
+        return np.asarray(np.minimum(bids * self._pace.factor(books), self.facts.ceiling_micros))
+
+    def decide(self, requests: Requests, books: Books) -> Answers:
+        auctions, facts = requests.auctions, self.facts
+        bids = self._bids(requests, books)
         limit = self._pace.limit(books)
         money = books.left_nanos if limit is None else np.minimum(limit, books.left_nanos)
         allowed = open_for(requests, money) & (bids >= auctions.floor_micros[:, None]) & (bids >= 1.0)
         # whose bid is highest; among equals, chance
         rank = np.where(allowed, bids * (1.0 + 1e-9 * self._rng.random(bids.shape)), -1.0)
         order = np.argsort(-rank, axis=1, kind="stable")[:, :ALTERNATIVES_HERE]
-        creative = np.full((n, order.shape[1]), -1, dtype=np.int64)
+        creative = np.full(order.shape, -1, dtype=np.int64)
         fits = facts.living(int(auctions.t_ns[0])) & facts.living(int(auctions.t_ns[-1]))
         scores = self._creative.scores(requests)
         for c, (first, end) in enumerate(self._ranges):
@@ -147,36 +137,3 @@ class Classic:
     def learn(self, feedback: Feedback) -> None:
         self._log.add(feedback)
         self._pace.learn(feedback)
-
-
-Parts = dict[str, float]
-
-
-def _classic(
-    name: str,
-    bid: str = "value",
-    creative: Callable[[Parts], CreativeRule] = lambda p: Best(),
-    split: SplitRule | None = None,
-    pace: Callable[[Parts], PaceRule] = lambda p: Even(),
-) -> Callable[[Parts | None], Classic]:
-    def make(parameters: Parts | None) -> Classic:
-        return Classic(name, bid, creative, split or ByConversions(), pace, parameters)
-
-    return make
-
-
-# all but the first two: B1 with the named part replaced
-LADDER: Final[dict[str, Callable[[Parts | None], Classic]]] = {
-    "naive": _classic("naive", "flat", lambda p: Uniform(), Equal(), lambda p: AsSoonAsPossible()),
-    "manual": _classic("manual"),
-    "shade": _classic("shade", "factor"),
-    "linear": _classic("linear", "linear"),
-    "pid": _classic("pid", "value", pace=lambda p: Pid(p["gain"])),
-    "roas": _classic("roas", split=ByReturn()),
-    "greedy": _classic("greedy", creative=lambda p: DiscountedGreedy(p["memory"])),
-    "thompson": _classic("thompson", creative=lambda p: BetaThompson(p["memory"])),
-    # what a skilled team would put together of these
-    "tools": _classic(
-        "tools", "value", lambda p: BetaThompson(p["memory"]), ByReturn(), lambda p: Pid(p["gain"])
-    ),
-}

@@ -40,36 +40,45 @@ class Uniform:
         return self._rng.random((len(requests.auctions), self._count))
 
 
-class _Counting:
+class Counting:
     """Discounted clicks and impressions per creative, by a factor a day."""
 
-    def __init__(self, memory: float) -> None:
-        self.memory = memory
+    def __init__(self, memory: float, strength: float = 2.0) -> None:
+        """``strength``: clicks that the prior counts as."""
+        self.memory, self.strength = memory, strength
 
     def begin(self, facts: Facts, rng: np.random.Generator) -> None:
         self._facts, self._rng = facts, rng
         self._wins = np.zeros(facts.creative_campaign.size)
         self._losses = np.zeros(facts.creative_campaign.size)
         self._prior = facts.click_prior[facts.creative_campaign]
-        self._strength = 2.0 / self._prior  # two clicks' worth of impressions
 
     def new_day(self, log: Log, day: int) -> None:
         age = self.memory ** np.arange(day - 1, -1, -1)
         clicks = (log.clicks[:day].sum(axis=2) * age[:, None]).sum(axis=0)
         shown = (log.impressions[:day].sum(axis=2) * age[:, None]).sum(axis=0)
-        # the prior: what the line item's creatives do on the whole
-        line = self._facts.creative_line_item
-        of_line = np.bincount(line, clicks) + 2.0
-        shown_line = np.bincount(line, shown) + np.bincount(line, self._strength) / np.bincount(line)
-        self._prior = (of_line / shown_line)[line]
+        self._prior = self._pooled(clicks, shown)
         self._wins, self._losses = clicks, np.maximum(shown - clicks, 0.0)
 
+    def _groups(self) -> Rows:
+        """Whose creatives are each other's prior: the line item's."""
+        return self._facts.creative_line_item
+
+    def _pooled(self, clicks: Floats, shown: Floats) -> Floats:
+        """[creative] rate of its group, with the owner's guess as prior."""
+        group = self._groups()
+        guess = self._facts.click_prior[self._facts.creative_campaign]
+        members = np.maximum(np.bincount(group), 1)
+        of_group = np.bincount(group, clicks) + self.strength
+        shown_group = np.bincount(group, shown) + np.bincount(group, self.strength / guess) / members
+        return np.asarray((of_group / shown_group)[group])
+
     def _rates(self) -> Floats:
-        strength = 2.0 / self._prior
-        return np.asarray((self._wins + 2.0) / (self._wins + self._losses + strength))
+        seen = self._wins + self._losses + self.strength / self._prior
+        return np.asarray((self._wins + self.strength) / seen)
 
 
-class Best(_Counting):
+class Best(Counting):
     """Last week's best creative; before there is news, all alike."""
 
     def __init__(self) -> None:
@@ -89,23 +98,30 @@ class Best(_Counting):
         return np.where(self._rng.random((n, 1)) < EXPLORED, self._rng.random(scores.shape), scores)
 
 
-class DiscountedGreedy(_Counting):
+class DiscountedGreedy(Counting):
     def scores(self, requests: Requests) -> Floats:
         n = len(requests.auctions)
         scores = np.broadcast_to(self._rates(), (n, self._wins.size))
         return np.where(self._rng.random((n, 1)) < EXPLORED, self._rng.random(scores.shape), scores)
 
 
-class BetaThompson(_Counting):
-    """A draw per auction from each creative's Beta posterior (16 shared sets of draws a batch)."""
+class BetaThompson(Counting):
+    """A draw per auction from each creative's Beta posterior (16 shared sets of draws a batch).
+
+    ``temper`` below 1 draws from a posterior as narrow as if there were 1 / temper times the news: less exploring.
+    """
 
     DRAWS: Final = 16
 
+    def __init__(self, memory: float, strength: float = 2.0, temper: float = 1.0) -> None:
+        super().__init__(memory, strength)
+        self.temper = temper
+
     def scores(self, requests: Requests) -> Floats:
-        strength = 2.0 / self._prior
+        k = self.strength
         draws = self._rng.beta(
-            self._wins + 2.0,
-            np.maximum(self._losses + strength - 2.0, 1.0),
+            (self._wins + k) / self.temper,
+            np.maximum(self._losses + k / self._prior - k, 1.0) / self.temper,
             (self.DRAWS, self._wins.size),
         )
         return np.asarray(draws[self._rng.integers(0, self.DRAWS, len(requests.auctions))])
@@ -115,15 +131,11 @@ class BetaThompson(_Counting):
 
 
 class SplitRule(Protocol):
-    trust: str  # name of the parameter: how far this rule replaces the owner's split
-
     def shares(self, log: Log, day: int, worth: Floats) -> Floats | None:
         """``worth``: [campaign] nanos told to be earned in the last period."""
 
 
 class Equal:
-    trust = "trust"
-
     def shares(self, log: Log, day: int, worth: Floats) -> Floats | None:
         return np.ones(log.facts.campaigns)
 
@@ -131,18 +143,24 @@ class Equal:
 class ByConversions:
     """Budgets by last period's results (conversions, or what the goal counts), each in units of its worth."""
 
-    trust = "trust"
-
     def shares(self, log: Log, day: int, worth: Floats) -> Floats | None:
         if day < WEEK_DAYS // 3 or not worth.any():
             return None
         return np.asarray(np.maximum(worth, SPLIT_FLOOR * worth.mean()))
 
 
+class Fixed:
+    """The same shares on every day."""
+
+    def __init__(self, shares: Floats) -> None:
+        self._shares = shares
+
+    def shares(self, log: Log, day: int, worth: Floats) -> Floats | None:
+        return self._shares
+
+
 class ByReturn:
     """Return on ad spend of the last period times spend's fair share: money goes where a unit of it earned most."""
-
-    trust = "trust_return"
 
     def shares(self, log: Log, day: int, worth: Floats) -> Floats | None:
         spend = log.spend[log.window(day)].sum(axis=0)
@@ -194,43 +212,54 @@ class Even(AsSoonAsPossible):
         )
 
 
+class Hours:
+    """How a day's traffic falls on its hours, as seen so far; even before there is news."""
+
+    def __init__(self, facts: Facts) -> None:
+        self._traffic = np.full(24, facts.auctions_a_day / 24.0)
+
+    def gone(self, day_share: float) -> float:
+        """Share of the day's traffic that has come when this share of its time has gone."""
+        hours = np.concatenate([[0.0], np.cumsum(self._traffic)]) / self._traffic.sum()
+        return float(np.interp(24.0 * day_share, np.arange(25), hours))
+
+    def learn(self, feedback: Feedback) -> None:
+        hour = feedback.requests.auctions.hour_of_week % 24
+        counts = np.bincount(hour, minlength=24)[:24]
+        self._traffic = self._traffic * (1.0 - (counts > 0) * 0.02) + 0.14 * counts
+
+
 class Pid(AsSoonAsPossible):
     """Bids x exp(u), u a PID of the relative gap to the plan (Zhang et al. 2016), with anti-windup.
 
     The plan follows the traffic of the hours as seen on earlier days; on the first day it is even.
     """
 
-    BOUNDS: Final = (-4.0, 1.0)
+    LOW: Final = -4.0
 
-    def __init__(self, gain: float) -> None:
-        self.gain = gain
+    def __init__(self, gain: float, top: float = 1.0) -> None:
+        """Bids never above exp(``top``) times what they would be."""
+        self.gain, self.top = gain, top
 
     def begin(self, facts: Facts) -> None:
         super().begin(facts)
         self._sum = np.zeros(facts.campaigns)
         self._last = np.zeros(facts.campaigns)
-        self._u = np.zeros(facts.campaigns)
-        self._traffic = np.full(24, facts.auctions_a_day / 24.0)
+        self._hours = Hours(facts)
 
     def factor(self, books: Books) -> Floats:
         budget = np.maximum(books.budget_nanos, 1).astype(np.float64)
         spent = 1.0 - books.left_nanos / budget
-        hours = np.concatenate([[0.0], np.cumsum(self._traffic)]) / self._traffic.sum()
-        plan = float(np.interp(24.0 * books.day_share, np.arange(25), hours))
-        error = plan - spent
+        error = self._hours.gone(books.day_share) - spent
         step = self.gain * (error + 2.0 * (error - self._last))
-        low, high = self.BOUNDS
-        self._sum = np.clip(self._sum + step, low, high)  # clipped: no wind-up
+        self._sum = np.clip(self._sum + step, self.LOW, self.top)  # clipped: no wind-up
         self._last = error
         if books.day_share <= 0.02:
             self._last = np.zeros_like(self._last)
-        self._u = np.clip(self._sum, low, high)
-        return np.asarray(np.exp(self._u))
+        return np.asarray(np.exp(self._sum))
 
     def learn(self, feedback: Feedback) -> None:
-        hour = feedback.requests.auctions.hour_of_week % 24
-        counts = np.bincount(hour, minlength=24)[:24]
-        self._traffic = self._traffic * (1.0 - (counts > 0) * 0.02) + 0.14 * counts
+        self._hours.learn(feedback)
 
 
 def closed(scores: Floats, allowed: Bools) -> Floats:

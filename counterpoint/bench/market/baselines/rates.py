@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from typing import Final
 
 import numpy as np
@@ -48,6 +49,14 @@ class Log:
             at = (day_of[order], campaign_of[e.creative[order]])
             np.add.at(self.conversions, at, 1.0)
             np.add.at(self.revenue, at, e.order_value_micros[order] / 1e6)
+
+    def faded(self, day: int, memory: float) -> Log:
+        """All days before ``day`` as one day (slice(0, 1) of it), each weighing ``memory`` times the next."""
+        age = memory ** np.arange(day - 1, -1, -1.0)
+        out = copy(self)
+        for name in ("impressions", "clicks", "conversions", "revenue", "spend"):
+            setattr(out, name, np.tensordot(age, getattr(self, name)[:day], axes=1)[None])
+        return out
 
     def window(self, day: int, days: int = WEEK_DAYS) -> slice:
         """The ``days`` before ``day``; on the first day, nothing."""
