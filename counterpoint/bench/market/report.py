@@ -1,72 +1,140 @@
-"""The scoreboard as one HTML file: tables, and plots as inline SVG; nothing is loaded from anywhere."""
+"""The scoreboard as one HTML file: what may be said, tables, and plots as inline SVG; nothing is loaded from anywhere.
+
+The same bytes for the same scoreboard: no times, no dates, names of SVG parts salted by a constant.
+"""
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from html import escape
-from typing import Any, Final
+from typing import Final
 
-from matplotlib.figure import Figure
-
-from counterpoint.bench.market.scoreboard import Scoreboard, Summary, Timing
-from counterpoint.bench.market.statistics import Comparison
+from counterpoint.bench.market.plots import bars, forest
+from counterpoint.bench.market.scoreboard import Scoreboard, Summary
+from counterpoint.bench.market.statistics import LEVEL, Comparison, Interval
 
 STYLE: Final = """
-body{font:15px/1.45 system-ui,sans-serif;margin:2rem auto;max-width:70rem;padding:0 1rem;color:#1b1f24;background:#fff}
-h1{font-size:1.5rem}h2{font-size:1.15rem;margin-top:2.2rem}
-table{border-collapse:collapse;font-variant-numeric:tabular-nums;width:100%}
-th,td{padding:.25rem .6rem;text-align:right;border-bottom:1px solid #e3e6ea}th{font-weight:600;background:#f5f6f8}
-th:first-child,td:first-child{text-align:left}small{color:#59636e}.wide{overflow-x:auto}.bad{color:#b3261e}svg{max-width:100%;height:auto}
+:root{--ink:#1b1f24;--soft:#59636e;--line:#e3e6ea;--wash:#f5f6f8;--blue:#2f6fde;--amber:#b7791f;--grey:#7d8590;--red:#b3261e;--green:#1a7f37}
+*{box-sizing:border-box}
+body{font:15px/1.5 system-ui,sans-serif;margin:0 auto;max-width:74rem;padding:2.2rem 1.4rem 4rem;color:var(--ink);background:#fff}
+h1{font-size:1.7rem;line-height:1.2;margin:0 0 .3rem}h2{font-size:1.25rem;margin:2.8rem 0 .2rem}
+p{margin:.4rem 0;max-width:60rem}small,.soft{color:var(--soft)}
+nav{margin:1rem 0 1.4rem;display:flex;flex-wrap:wrap;gap:.35rem .9rem}nav a{color:var(--blue);text-decoration:none}
+.facts{display:flex;flex-wrap:wrap;gap:.8rem 2.4rem;padding:0;margin:1.2rem 0}.facts div{min-width:6rem}
+.facts b{display:block;font-size:1.35rem;line-height:1.2;font-variant-numeric:tabular-nums}.facts span{color:var(--soft);font-size:.85rem}
+table{border-collapse:collapse;font-variant-numeric:tabular-nums;width:100%;font-size:.9rem}
+th,td{padding:.3rem .6rem;text-align:right;border-bottom:1px solid var(--line);white-space:nowrap}
+th{font-weight:600;background:var(--wash);position:sticky;top:0}
+th:first-child,td:first-child{text-align:left;min-width:11rem}td.what{white-space:normal}td.what small{display:block;line-height:1.25}
+tr:hover td{background:#fafbfc}.wide{overflow-x:auto;margin:.6rem 0 1rem}
+.grid td{text-align:center;border:2px solid #fff;padding:.4rem .5rem}.grid td:first-child{text-align:left;border-left:0}.grid th{text-align:center}.grid th:first-child{text-align:left}
+.k{display:inline-block;width:.7rem;height:.7rem;border-radius:2px;margin:0 .35rem 0 .9rem;vertical-align:-1px}
+.better{color:var(--green);font-weight:600}.worse{color:var(--red);font-weight:600}.refused{color:var(--soft)}
+.bad{color:var(--red);font-weight:600}.good{color:var(--green)}svg{max-width:100%;height:auto;display:block}ul{margin:.4rem 0;padding-left:1.2rem}
 """
+KINDS: Final = (
+    ("var(--blue)", "plays with what a bidder sees"),
+    ("var(--amber)", "constant chosen on this very seed"),
+    ("var(--grey)", "knows the truth"),
+)
 
 
-def html(board: Scoreboard, timings: Sequence[Timing]) -> str:
+def html(board: Scoreboard) -> str:
     s = board.settings
-    seeds = f"{len(s.seeds)} seeds: {_ranges(s.seeds)}"
     parts = [
         "<!doctype html><html lang=en><meta charset=utf-8>",
         "<meta name=viewport content='width=device-width,initial-scale=1'>",
-        f"<title>Scoreboard</title><style>{STYLE}</style>",
-        f"<h1>Scoreboard of the simulated market</h1><p>{escape(seeds)}.</p><ul>",
-        *(f"<li>{escape(note)}</li>" for note in board.notes),
-        "</ul>",
+        f"<title>Scoreboard of the simulated market</title><style>{STYLE}</style>",
+        "<h1>Scoreboard of the simulated market</h1>",
+        "<p class=soft>Every policy of a seed meets the same people, rivals and luck. Judged by true probabilities, after the warm-up.</p>",
+        _facts(board),
+        "<nav>"
+        + "".join(f"<a href='#{escape(name)}'>{escape(name)}</a>" for name in s.scenarios)
+        + "<a href='#against'>comparisons</a><a href='#notes'>notes</a></nav>",
+        _ordering(board),
+        "<h2>Share of what could be earned</h2>",
+        "<p class=soft>Value as a share of <i>bound-known</i>, an upper bound for who knows every probability and not the rivals' draws. "
+        "Mean over seeds. It ignores the penalty for missed targets: see the tables.</p>",
+        _grid(board),
     ]
-    if board.ordering:
-        parts.append(
-            f"<p class=bad>{len(board.ordering)} times somebody stood above a bound or the oracle; see the JSON.</p>"
-        )
     for name in s.scenarios:
         rows = [r for r in board.summaries if r.scenario == name]
-        parts.append(
-            f"<h2>{escape(name)}</h2><p><small>digest {board.digests[name]}; {board.auctions[name]:,} auctions, "
-            f"first {board.warm_up_days[name]} days not judged</small></p>"
-        )
-        parts += [_bars(board, name, rows), _table(rows)]
-    parts.append(f"<h2>Against {escape(s.against)}</h2>")
-    parts.append(
-        f"<p>Paired by seed, geometric mean of ratios of penalised value, 95 % bootstrap. "
-        f"Sample size: from the first ten seeds, for the gain they show (at least {s.effect:.0%}), 5 % one-sided, 90 % power.</p>"
-    )
+        parts += [
+            f"<h2 id='{escape(name)}'>{escape(name)}</h2><p class=soft>digest {board.digests[name]}; {board.auctions[name]:,} auctions, "
+            f"first {board.warm_up_days[name]} days not judged. Bars: mean penalised value; dots: seeds. {_legend()}</p>",
+            bars(board, name, rows),
+            _table(rows),
+        ]
     parts += [
-        _forest(board.comparisons),
+        f"<h2 id=against>Against {escape(s.against)}</h2>",
+        "<p class=soft>Paired by seed: geometric mean of ratios of penalised value, 95 % by bootstrap of seeds inside each scenario. "
+        "Probability of improvement: how many seeds are better. Verdicts: "
+        f"two-sided {LEVEL:.0%} after Holm's correction for all {len(board.comparisons)} comparisons below, and none below the sample "
+        f"size that the first ten seeds ask for (for the gain they show, at least {s.effect:.0%}). Grey: no verdict.</p>",
+        forest(board.comparisons),
         _compared(board.comparisons),
-        "<h2>Time</h2>",
-        _times(timings),
-        "</html>",
+        "<h2 id=notes>Notes</h2><ul>",
+        *(f"<li>{escape(note)}</li>" for note in board.notes),
+        "</ul></html>",
     ]
-    return "\n".join(parts)
+    return "\n".join(part for part in parts if part) + "\n"
+
+
+def _facts(board: Scoreboard) -> str:
+    s = board.settings
+    judged = [c for c in board.comparisons if not c.verdict.startswith("refused")]
+    shown = (
+        (f"{len(s.seeds)}", f"seeds: {ranges(s.seeds)}"),
+        (f"{len(s.scenarios)}", "scenarios" if len(s.scenarios) > 1 else "scenario"),
+        (f"{len(s.policies)}", "policies"),
+        (f"{len(judged)} of {len(board.comparisons)}", "comparisons with a verdict"),
+        (f"{sum(x.overspend for x in board.scores):g}", "overspent, over all runs"),
+    )
+    cells = "".join(f"<div><b>{escape(n)}</b><span>{escape(what)}</span></div>" for n, what in shown)
+    return f"<div class=facts>{cells}</div>"
+
+
+def _ordering(board: Scoreboard) -> str:
+    if not board.ordering:
+        return "<p class=good>Nobody stands above a bound or the oracle, on any seed.</p>"
+    lines = "".join(
+        f"<li>{escape(o.scenario)} seed {o.seed}: {escape(o.policy)} {o.value:.3f} above {escape(o.above)} {o.its_value:.3f}</li>"
+        for o in board.ordering[:20]
+    )
+    return f"<p class=bad>{len(board.ordering)} times somebody stood above a bound or the oracle: a bug.</p><ul>{lines}</ul>"
+
+
+def _legend() -> str:
+    return "".join(f"<span class=k style='background:{colour}'></span>{what}" for colour, what in KINDS)
+
+
+def _grid(board: Scoreboard) -> str:
+    s = board.settings
+    share = {(r.policy, r.scenario): r.of_known_bound for r in board.summaries}
+    rows = []
+    for policy in s.policies:
+        cells = [f"<td>{escape(policy)}</td>"]
+        for scenario in s.scenarios:
+            value = share[policy, scenario]
+            deep = min(max(value or 0.0, 0.0), 1.0)
+            ink = "#fff" if deep > 0.55 else "inherit"
+            cells.append(
+                f"<td style='background:rgba(47,111,222,{0.06 + 0.9 * deep:.2f});color:{ink}'>{number(value, '.0%')}</td>"
+            )
+        rows.append(f"<tr>{''.join(cells)}</tr>")
+    head = "".join(f"<th>{escape(name)}</th>" for name in ("policy", *s.scenarios))
+    return f"<div class=wide><table class=grid><tr>{head}</tr>{''.join(rows)}</table></div>"
 
 
 def _table(rows: Sequence[Summary]) -> str:
     head = (
         "policy", "penalised value", "value", "spend", "overspend", "cost / target", "CPA", "CTR",
-        "reach", "relevance", "of known bound", "regret",
+        "reach", "relevance", "of bound", "regret",
     )  # fmt: skip
     body = [
         (
-            f"<b>{escape(r.policy)}</b> <small>{escape(r.title)}</small>",
-            f"{r.penalised:,.2f}",
+            f"<b>{escape(r.policy)}</b><small>{escape(r.title)}</small>",
+            f"<b>{r.penalised:,.2f}</b>",
             f"{r.value:,.2f}",
             f"{r.spend:,.2f}",
             f"{r.overspend:g}",
@@ -86,85 +154,45 @@ def _table(rows: Sequence[Summary]) -> str:
 def _compared(comparisons: Sequence[Comparison]) -> str:
     body = [
         (
-            escape(c.policy),
+            f"<b>{escape(c.policy)}</b>",
             escape(c.scenario),
             str(c.pairs),
-            ratio(c),
+            ratio(c.ratio),
+            share(c.improves),
+            number(c.p_holm, ".3f"),
             str(c.pairs_needed or "-"),
-            escape(c.verdict),
+            f"<span class={c.verdict.split(':')[0].split()[0]}>{escape(c.verdict)}</span>",
         )
         for c in comparisons
     ]
-    return _html_table(("policy", "scenario", "seeds", "ratio", "seeds needed", "verdict"), body)
-
-
-def _times(timings: Sequence[Timing]) -> str:
-    names = dict.fromkeys((t.scenario, t.policy) for t in timings)
-    body = []
-    for scenario, policy in names:
-        here = [t for t in timings if (t.scenario, t.policy) == (scenario, policy)]
-        seconds = sum(t.seconds for t in here)
-        rate = sum(t.auctions for t in here) / seconds if seconds > 0 else 0.0
-        body.append((escape(policy), escape(scenario), f"{seconds / len(here):.2f}", f"{rate:,.0f}"))
-    return _html_table(("policy", "scenario", "seconds a seed", "auctions per second"), body)
+    head = ("policy", "scenario", "seeds", "ratio", "better on", "p, Holm", "seeds needed", "verdict")
+    return _html_table(head, body)
 
 
 def _html_table(head: Sequence[str], body: Sequence[Sequence[str]]) -> str:
     top = "".join(f"<th>{name}</th>" for name in head)
-    rows = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in body)
+    rows = "".join(
+        "<tr>"
+        + "".join(f"<td{' class=what' if k == 0 else ''}>{cell}</td>" for k, cell in enumerate(row))
+        + "</tr>"
+        for row in body
+    )
     return f"<div class=wide><table><tr>{top}</tr>{rows}</table></div>"
-
-
-def _bars(board: Scoreboard, scenario: str, rows: Sequence[Summary]) -> str:
-    figure = Figure(figsize=(9, 0.34 * len(rows) + 1.0))
-    axes: Any = figure.subplots()
-    names = [r.policy for r in rows][::-1]
-    colours = ["#7d8590" if r.oracle else "#d29922" if r.hindsight else "#2f6fde" for r in rows][::-1]
-    axes.barh(names, [r.penalised for r in rows][::-1], color=colours, height=0.62)
-    for k, name in enumerate(names):
-        points = [s.penalised for s in board.scores if (s.scenario, s.policy) == (scenario, name)]
-        axes.plot(points, [k] * len(points), "|", color="#1b1f24", markersize=7)
-    known = [b.known for b in board.bounds if b.scenario == scenario]
-    axes.axvline(sum(known) / len(known), color="#b3261e", linestyle="--", linewidth=1)
-    axes.set_xlabel("penalised value, account currency; ticks: seeds; dashed: bound-known, mean")
-    return _svg(figure)
-
-
-def _forest(comparisons: Sequence[Comparison]) -> str:
-    shown = [c for c in comparisons if c.ratio is not None][::-1]
-    if not shown:
-        return ""
-    figure = Figure(figsize=(9, 0.26 * len(shown) + 1.0))
-    axes: Any = figure.subplots()
-    for k, c in enumerate(shown):
-        assert c.ratio is not None
-        sure = not c.verdict.startswith("refused")
-        axes.plot([c.ratio.low, c.ratio.high], [k, k], color="#2f6fde" if sure else "#9aa4af")
-        axes.plot([c.ratio.value], [k], "o", color="#2f6fde" if sure else "#9aa4af", markersize=4)
-    axes.set_yticks(range(len(shown)), [f"{c.policy}, {c.scenario}" for c in shown])
-    axes.axvline(1.0, color="#1b1f24", linewidth=0.8)
-    axes.set_xscale("log")
-    axes.set_xlabel("ratio of penalised value; grey: no verdict at this number of seeds")
-    return _svg(figure)
-
-
-def _svg(figure: Figure) -> str:
-    figure.set_layout_engine("tight")
-    out = io.StringIO()
-    figure.savefig(out, format="svg", metadata={"Date": None})
-    text = out.getvalue()
-    return text[text.index("<svg") :]
 
 
 def number(value: float | None, form: str) -> str:
     return "-" if value is None else format(value, form)
 
 
-def ratio(c: Comparison) -> str:
-    return "-" if c.ratio is None else f"{c.ratio.value:.3f} [{c.ratio.low:.3f}, {c.ratio.high:.3f}]"
+def ratio(interval: Interval | None) -> str:
+    return "-" if interval is None else f"{interval.value:.3f} [{interval.low:.3f}, {interval.high:.3f}]"
 
 
-def _ranges(seeds: Sequence[int]) -> str:
+def share(interval: Interval | None) -> str:
+    return "-" if interval is None else f"{interval.value:.0%} [{interval.low:.0%}, {interval.high:.0%}]"
+
+
+def ranges(seeds: Sequence[int]) -> str:
     if len(seeds) > 1 and list(seeds) == list(range(seeds[0], seeds[-1] + 1)):
         return f"{seeds[0]}-{seeds[-1]}"
     return ", ".join(str(s) for s in seeds)

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from counterpoint.base.errors import ConfigError
 from counterpoint.bench.market.players import check_names
-from counterpoint.bench.market.report import html, number, ratio
+from counterpoint.bench.market.report import html, number, ratio, share
 from counterpoint.bench.market.scoreboard import (
     Ordering,
     Scoreboard,
@@ -102,7 +102,7 @@ def write(board: Scoreboard, timings: Sequence[Timing], json: Path | None, page:
         beside = json.with_name(f"{json.stem}.timing.json")
         beside.write_bytes(msgspec.json.format(msgspec.json.encode(list(timings)), indent=1) + b"\n")
     if page is not None:
-        page.write_text(html(board, timings), encoding="utf-8")
+        page.write_text(html(board), encoding="utf-8")
 
 
 def shown(board: Scoreboard) -> Group:
@@ -140,10 +140,12 @@ def shown(board: Scoreboard) -> Group:
         title_justify="left",
         box=None,
     )
-    for head in ("policy", "scenario", "ratio", "verdict"):
+    for head in ("policy", "scenario", "ratio", "better on", "p, Holm", "verdict"):
         table.add_column(head, no_wrap=True)
     for c in board.comparisons:
-        table.add_row(c.policy, c.scenario, ratio(c), c.verdict)
+        table.add_row(
+            c.policy, c.scenario, ratio(c.ratio), share(c.improves), number(c.p_holm, ".3f"), c.verdict
+        )
     parts += [
         table,
         "",

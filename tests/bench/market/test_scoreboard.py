@@ -146,12 +146,14 @@ def test_what_stands_above_a_bound_is_named() -> None:
 
 def test_the_scoreboard_is_the_same_twice_and_says_its_seeds_and_digests(tmp_path: Path) -> None:
     scenario = small("thin-market-v1", 3_000)
-    files = []
+    files, pages = [], []
     for name in ("one", "two"):
         board, timings = run([scenario], ["naive", "manual", "hindsight-shade"], [100, 101])
         show.write(board, timings, tmp_path / f"{name}.json", tmp_path / f"{name}.html")
         files.append((tmp_path / f"{name}.json").read_bytes())
+        pages.append((tmp_path / f"{name}.html").read_bytes())
     assert files[0] == files[1]
+    assert pages[0] == pages[1]
     board = msgspec.json.decode(files[0], type=Scoreboard)
     assert board.settings.seeds == (100, 101)
     assert board.digests == {"thin-market-v1": scenario.digest}
