@@ -416,6 +416,10 @@ def bench_market(
     check_ordering: Annotated[
         bool, typer.Option("--check-ordering", help="Only: do oracle and bounds stand above everybody?")
     ] = False,
+    jobs: Annotated[int, typer.Option(min=1, help="Processes; seeds are shared out among them.")] = 1,
+    keep: Annotated[
+        Path | None, typer.Option(help="Keep finished seeds in this file, and go on from it: of one code.")
+    ] = None,
     json: JsonOption = None,
     html: Annotated[Path | None, typer.Option(help="Write a report with plots to this file.")] = None,
 ) -> None:
@@ -429,9 +433,11 @@ def bench_market(
         out = Console(width=WIDTH_OF_FILES, markup=False, highlight=False)
     with Progress(*columns, console=console) as progress:
         if check_ordering:
-            broken = show.ordered(scenario, chosen, seeds, auctions, progress)
+            broken = show.ordered(scenario, chosen, seeds, auctions, progress, jobs, keep)
         else:
-            board, timings = show.played(scenario, chosen, seeds, against, effect, auctions, progress)
+            board, timings = show.played(
+                scenario, chosen, seeds, against, effect, auctions, progress, jobs, keep
+            )
             broken = board.ordering
     if check_ordering:
         out.print("\n".join(show.ordering_lines(broken)) or "oracle and bounds stand above everybody")

@@ -25,9 +25,9 @@ nav{margin:1rem 0 1.4rem;display:flex;flex-wrap:wrap;gap:.35rem .9rem}nav a{colo
 table{border-collapse:collapse;font-variant-numeric:tabular-nums;width:100%;font-size:.9rem}
 th,td{padding:.3rem .6rem;text-align:right;border-bottom:1px solid var(--line);white-space:nowrap}
 th{font-weight:600;background:var(--wash);position:sticky;top:0}
-th:first-child,td:first-child{text-align:left;min-width:11rem}td.what{white-space:normal}td.what small{display:block;line-height:1.25}
+th:first-child,td:first-child{text-align:left;min-width:17rem}td.what{white-space:normal}td.what small{display:block;line-height:1.25}
 tr:hover td{background:#fafbfc}.wide{overflow-x:auto;margin:.6rem 0 1rem}
-.grid td{text-align:center;border:2px solid #fff;padding:.4rem .5rem}.grid td:first-child{text-align:left;border-left:0}.grid th{text-align:center}.grid th:first-child{text-align:left}
+.grid{width:auto;min-width:26rem}.grid td{min-width:7rem;text-align:center;border:2px solid #fff;padding:.4rem .5rem}.grid td:first-child{text-align:left;border-left:0}.grid th{text-align:center}.grid th:first-child{text-align:left}
 .k{display:inline-block;width:.7rem;height:.7rem;border-radius:2px;margin:0 .35rem 0 .9rem;vertical-align:-1px}
 .better{color:var(--green);font-weight:600}.worse{color:var(--red);font-weight:600}.refused{color:var(--soft)}
 .bad{color:var(--red);font-weight:600}.good{color:var(--green)}svg{max-width:100%;height:auto;display:block}ul{margin:.4rem 0;padding-left:1.2rem}

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
+from pathlib import Path
 from typing import Final
 
 import numpy as np
 from msgspec import Struct
 
 from counterpoint.base.errors import ConfigError
-from counterpoint.bench.market.driver import Run
-from counterpoint.bench.market.facts import NANOS, Facts, facts_of
-from counterpoint.bench.market.oracles import Bounds, bounds
-from counterpoint.bench.market.players import HINDSIGHT, ORACLES, TITLES, check_names, play_named
-from counterpoint.bench.market.statistics import Comparison, Score, compare, score
+from counterpoint.bench.market.players import HINDSIGHT, ORACLES, TITLES, check_names
+from counterpoint.bench.market.rounds import Report, SeedBounds, Timing, play_rounds
+from counterpoint.bench.market.statistics import Comparison, Score, compare
 from counterpoint.market.scenario import Scenario
-from counterpoint.market.world import World
 
 SEEDS_MAX: Final = 10_000
 LUCK: Final = 1e-9  # of rounding, in comparing sums of floats
@@ -28,8 +26,6 @@ NOTES: Final = (
     "oracle knows people, ads and the distribution of rivals' bids: no learner can know as much.",
 )
 
-Report = Callable[[str, int], None]  # what is played, auctions done
-
 
 class Settings(Struct, frozen=True, kw_only=True):
     scenarios: tuple[str, ...]
@@ -37,13 +33,6 @@ class Settings(Struct, frozen=True, kw_only=True):
     seeds: tuple[int, ...]
     against: str = "manual"
     effect: float = 0.05  # least gain worth telling: what the sample size is for
-
-
-class SeedBounds(Struct, frozen=True, kw_only=True):
-    scenario: str
-    seed: int
-    hindsight: float  # account currency
-    known: float
 
 
 class Summary(Struct, frozen=True, kw_only=True):
@@ -80,7 +69,7 @@ class Ordering(Struct, frozen=True, kw_only=True):
 
 
 class Scoreboard(Struct, frozen=True, kw_only=True):
-    """The same bytes for the same settings and scenarios; times are kept apart (:class:`Timing`)."""
+    """The same bytes for the same settings and scenarios; times are kept apart (``rounds.Timing``)."""
 
     settings: Settings
     digests: dict[str, str]
@@ -92,14 +81,6 @@ class Scoreboard(Struct, frozen=True, kw_only=True):
     bounds: list[SeedBounds]
     scores: list[Score]
     notes: tuple[str, ...] = NOTES
-
-
-class Timing(Struct, frozen=True, kw_only=True):
-    scenario: str
-    policy: str
-    seed: int
-    auctions: int
-    seconds: float
 
 
 def parse_seeds(text: str) -> tuple[int, ...]:
@@ -130,8 +111,10 @@ def run(
     against: str = "manual",
     effect: float = 0.05,
     progress: Report | None = None,
+    jobs: int = 1,
+    keep: Path | None = None,
 ) -> tuple[Scoreboard, list[Timing]]:
-    """Every policy on every scenario and seed; policies of one seed meet the same world."""
+    """Every policy on every scenario and seed; policies of one seed meet the same world. ``jobs``, ``keep``: :func:`play_rounds`."""
     check_names(tuple(policies))
     if against not in policies:
         raise ConfigError(
@@ -141,38 +124,10 @@ def run(
         raise ConfigError("a scenario is named twice; take one out")
     if not 0.0 < effect <= 10.0:
         raise ConfigError(f"effect {effect} is no gain; 0.05 stands for 5 %")
-    scores: list[Score] = []
-    found: list[SeedBounds] = []
-    timings: list[Timing] = []
-    warm_up: dict[str, int] = {}
-    for scenario in scenarios:
-        for seed in seeds:
-            world = World(scenario, seed)
-            facts = facts_of(scenario, world.design)
-            warm_up[scenario.name] = facts.warm_up_days
-            bound = bounds(world, facts)
-            found.append(
-                SeedBounds(
-                    scenario=scenario.name,
-                    seed=seed,
-                    hindsight=bound.hindsight / NANOS,
-                    known=bound.known / NANOS,
-                )
-            )
-            if progress is not None:
-                progress(f"{scenario.name} seed {seed}: bounds", scenario.auctions)
-            for name in policies:
-                result = _played(name, world, facts, progress)
-                scores.append(score(result, bound))
-                timings.append(
-                    Timing(
-                        scenario=scenario.name,
-                        policy=name,
-                        seed=seed,
-                        auctions=scenario.auctions,
-                        seconds=result.seconds,
-                    )
-                )
+    rounds = play_rounds(scenarios, policies, seeds, jobs, keep, progress)
+    scores = [s for each in rounds for s in each.scores]
+    found = [each.bounds for each in rounds]
+    warm_up = {each.bounds.scenario: each.warm_up_days for each in rounds}
     board = Scoreboard(
         settings=Settings(
             scenarios=tuple(s.name for s in scenarios),
@@ -190,14 +145,7 @@ def run(
         bounds=found,
         scores=scores,
     )
-    return board, timings
-
-
-def _played(name: str, world: World, facts: Facts, progress: Report | None) -> Run:
-    if progress is None:
-        return play_named(name, world, facts)
-    label = f"{world.scenario.name} seed {world.seed}: {name}"
-    return play_named(name, world, facts, lambda auctions: progress(label, auctions))
+    return board, [timing for each in rounds for timing in each.timings]
 
 
 def misordered(scores: Sequence[Score], found: Sequence[SeedBounds]) -> list[Ordering]:
@@ -241,10 +189,12 @@ def check_ordering(
     policies: Sequence[str],
     seeds: Sequence[int],
     progress: Report | None = None,
+    jobs: int = 1,
+    keep: Path | None = None,
 ) -> list[Ordering]:
     """Only the order, on many seeds; ``oracle`` plays besides ``policies``."""
     players = tuple(dict.fromkeys([*policies, "oracle"]))
-    board, _ = run(scenarios, players, seeds, players[0], progress=progress)
+    board, _ = run(scenarios, players, seeds, players[0], progress=progress, jobs=jobs, keep=keep)
     return board.ordering
 
 
@@ -283,6 +233,3 @@ def _summary(scores: Sequence[Score], found: Sequence[SeedBounds], scenario: str
 def work_of(scenarios: Sequence[Scenario], policies: int, seeds: int) -> int:
     """Auctions to play, for a progress bar; the bounds count as one more policy."""
     return sum(s.auctions for s in scenarios) * (policies + 1) * seeds
-
-
-__all__ = ["Bounds", "Scoreboard", "check_ordering", "misordered", "parse_seeds", "run", "work_of"]

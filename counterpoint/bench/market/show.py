@@ -13,10 +13,10 @@ from rich.table import Table
 from counterpoint.base.errors import ConfigError
 from counterpoint.bench.market.players import check_names
 from counterpoint.bench.market.report import html, number, ratio, share
+from counterpoint.bench.market.rounds import Timing
 from counterpoint.bench.market.scoreboard import (
     Ordering,
     Scoreboard,
-    Timing,
     check_ordering,
     parse_seeds,
     run,
@@ -54,11 +54,13 @@ def played(
     effect: float,
     auctions: int | None,
     progress: Progress | None,
+    jobs: int = 1,
+    keep: Path | None = None,
 ) -> tuple[Scoreboard, list[Timing]]:
     found, names, numbers = scenarios_of(scenarios, auctions), names_of(policies), parse_seeds(seeds)
     _check(found, names)
     with_bar = _bar(progress, work_of(found, len(names), len(numbers)))
-    return run(found, names, numbers, against, effect, with_bar)
+    return run(found, names, numbers, against, effect, with_bar, jobs, keep)
 
 
 def ordered(
@@ -67,11 +69,14 @@ def ordered(
     seeds: str,
     auctions: int | None,
     progress: Progress | None,
+    jobs: int = 1,
+    keep: Path | None = None,
 ) -> list[Ordering]:
     found, names, numbers = scenarios_of(scenarios, auctions), names_of(policies), parse_seeds(seeds)
     _check(found, names)
     players = len({*names, "oracle"})
-    return check_ordering(found, names, numbers, _bar(progress, work_of(found, players, len(numbers))))
+    with_bar = _bar(progress, work_of(found, players, len(numbers)))
+    return check_ordering(found, names, numbers, with_bar, jobs, keep)
 
 
 def _check(scenarios: Sequence[Scenario], policies: tuple[str, ...]) -> None:

@@ -7,6 +7,7 @@ beyond it, as far as makes sense. The same seeds give the same file.
 
 from __future__ import annotations
 
+import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -16,7 +17,7 @@ from msgspec import Struct
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from counterpoint.bench.market.baselines.classic import TUNED, constants
+from counterpoint.bench.market.baselines.classic import TUNED
 from counterpoint.bench.market.baselines.ladder import LADDER
 from counterpoint.bench.market.driver import play
 from counterpoint.bench.market.facts import facts_of
@@ -64,7 +65,7 @@ TEMPER: Final = Constant((0.1, 0.3, 1.0), 0.3, 0.01, 1.0)
 
 
 def factor(start: float) -> Constant:
-    return Constant((0.4, 0.5, 0.6, 0.7, 0.8), start, 0.1, 1.5)
+    return Constant((0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8), start, 0.1, 1.5)
 
 
 def memory(start: float) -> Constant:
@@ -173,7 +174,7 @@ def main(
     """Find the constants of the ladder, and write them after each scenario."""
     names = scenarios or list(NAMES)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    tables = dict(constants()) if out.exists() else {}
+    tables: dict[str, Any] = tomllib.loads(out.read_text("utf-8")) if out.exists() else {}
     with Progress(*columns, console=Console(stderr=True)) as progress:
         task = progress.add_task("tuning", total=len(names) * len(PLAN))
         for name in names:

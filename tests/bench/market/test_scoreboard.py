@@ -18,9 +18,9 @@ from counterpoint.bench.market.baselines.classic import tuned
 from counterpoint.bench.market.baselines.ladder import LADDER
 from counterpoint.bench.market.facts import NANOS
 from counterpoint.bench.market.players import DEFAULT, NAMES, TITLES, check_names
+from counterpoint.bench.market.rounds import SeedBounds
 from counterpoint.bench.market.scoreboard import (
     Scoreboard,
-    SeedBounds,
     misordered,
     parse_seeds,
     run,
@@ -165,6 +165,26 @@ def test_the_scoreboard_is_the_same_twice_and_says_its_seeds_and_digests(tmp_pat
     assert "<script" not in page
     assert all(s.spend <= s.budget for s in board.scores)
     assert all(s.overspend == 0.0 for s in board.scores)
+
+
+def test_processes_and_a_kept_file_change_nothing(tmp_path: Path) -> None:
+    scenario, policies = small("thin-market-v1", 2_000), ["naive", "manual"]
+    keep = tmp_path / "rounds.jsonl"
+    alone, _ = run([scenario], policies, [0, 1, 2])
+    run([scenario], policies, [0, 2], keep=keep)
+    before = keep.read_bytes()
+    heard: list[str] = []
+    together, _ = run(
+        [scenario], policies, [0, 1, 2], progress=lambda label, _: heard.append(label), jobs=2, keep=keep
+    )
+    assert msgspec.json.encode(together) == msgspec.json.encode(alone)
+    assert heard == ["kept from before", "thin-market-v1 seed 1"]
+    assert keep.read_bytes()[: len(before)] == before
+    other, _ = run([scenario], policies[::-1], [0], keep=keep)  # other policies: played anew
+    assert [s.policy for s in other.scores] == ["manual", "naive"]
+    keep.write_bytes(before[:-20])
+    with pytest.raises(ConfigError, match="line 2"):
+        run([scenario], policies, [0], keep=keep)
 
 
 def test_the_command(tmp_path: Path) -> None:

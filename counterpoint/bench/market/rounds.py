@@ -1,0 +1,170 @@
+"""Everybody's game on one seed of one scenario: played here or in several processes, kept so that a long run can go on."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
+from typing import Final
+
+import msgspec
+from msgspec import Struct
+
+from counterpoint.base.errors import ConfigError
+from counterpoint.base.ids import digest
+from counterpoint.bench.market.baselines.classic import constants
+from counterpoint.bench.market.facts import NANOS, facts_of
+from counterpoint.bench.market.oracles import bounds
+from counterpoint.bench.market.players import play_named
+from counterpoint.bench.market.statistics import Score, score
+from counterpoint.market.scenario import Scenario
+from counterpoint.market.world import World
+
+JOBS_MAX: Final = 64
+
+Report = Callable[[str, int], None]  # what is played, auctions done
+
+
+class SeedBounds(Struct, frozen=True, kw_only=True):
+    scenario: str
+    seed: int
+    hindsight: float  # account currency
+    known: float
+
+
+class Timing(Struct, frozen=True, kw_only=True):
+    scenario: str
+    policy: str
+    seed: int
+    auctions: int
+    seconds: float
+
+
+class Round(Struct, frozen=True, kw_only=True):
+    """One seed of one scenario."""
+
+    digest: str
+    constants: str  # digest of the baselines' constants
+    warm_up_days: int
+    bounds: SeedBounds
+    scores: list[Score]  # one per policy, as they were named
+    timings: list[Timing]
+
+
+def constants_digest() -> str:
+    return digest(msgspec.json.encode(constants(), order="sorted"))
+
+
+def play_round(
+    scenario: Scenario, seed: int, policies: Sequence[str], progress: Report | None = None
+) -> Round:
+    world = World(scenario, seed)
+    facts = facts_of(scenario, world.design)
+    bound = bounds(world, facts)
+    of_seed = SeedBounds(
+        scenario=scenario.name, seed=seed, hindsight=bound.hindsight / NANOS, known=bound.known / NANOS
+    )
+    where = f"{scenario.name} seed {seed}"
+    if progress is not None:
+        progress(f"{where}: bounds", scenario.auctions)
+    scores, timings = [], []
+    for name in policies:
+
+        def told(auctions: int, label: str = f"{where}: {name}") -> None:
+            if progress is not None:
+                progress(label, auctions)
+
+        result = play_named(name, world, facts, told)
+        scores.append(score(result, bound))
+        timings.append(
+            Timing(
+                scenario=scenario.name,
+                policy=name,
+                seed=seed,
+                auctions=scenario.auctions,
+                seconds=result.seconds,
+            )
+        )
+    return Round(
+        digest=scenario.digest,
+        constants=constants_digest(),
+        warm_up_days=facts.warm_up_days,
+        bounds=of_seed,
+        scores=scores,
+        timings=timings,
+    )
+
+
+def _job(scenario: bytes, seed: int, policies: tuple[str, ...]) -> bytes:
+    """In another process; JSON both ways keeps floats to the bit."""
+    found = msgspec.json.decode(scenario, type=Scenario)
+    return msgspec.json.encode(play_round(found, seed, policies))
+
+
+def play_rounds(
+    scenarios: Sequence[Scenario],
+    policies: Sequence[str],
+    seeds: Sequence[int],
+    jobs: int = 1,
+    keep: Path | None = None,
+    progress: Report | None = None,
+) -> list[Round]:
+    """All of them, by scenario, then seed, however many processes played them.
+
+    ``keep``: a file of finished rounds, one a line. Those in it with the same scenario, seed, policies and constants are not
+    played again; it does not see other changes of the code, so begin a new file after one. Raises :class:`ConfigError`.
+    """
+    if not 1 <= jobs <= JOBS_MAX:
+        raise ConfigError(f"{jobs} jobs; between 1 and {JOBS_MAX} make sense, as many as there are cores")
+    names = tuple(policies)
+    wanted = [(scenario, seed) for scenario in scenarios for seed in seeds]
+    done = {} if keep is None else _kept(keep, names)
+    todo = [(scenario, seed) for scenario, seed in wanted if (scenario.digest, seed) not in done]
+    if progress is not None and len(todo) < len(wanted):
+        missing = {(scenario.digest, seed) for scenario, seed in todo}
+        old = sum(s.auctions for s, seed in wanted if (s.digest, seed) not in missing)
+        progress("kept from before", old * (len(names) + 1))
+    for played in _played(todo, names, jobs, progress):
+        done[played.digest, played.bounds.seed] = played
+        if keep is not None:
+            with keep.open("ab") as file:
+                file.write(msgspec.json.encode(played) + b"\n")
+    return [done[scenario.digest, seed] for scenario, seed in wanted]
+
+
+def _played(
+    todo: Sequence[tuple[Scenario, int]], names: tuple[str, ...], jobs: int, progress: Report | None
+) -> Iterator[Round]:
+    if jobs == 1:
+        for scenario, seed in todo:
+            yield play_round(scenario, seed, names, progress)
+        return
+    # spawned: a fork would take along whatever threads there are
+    with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as pool:
+        running = {
+            pool.submit(_job, msgspec.json.encode(scenario), seed, names): scenario for scenario, seed in todo
+        }
+        for future in as_completed(running):
+            played = msgspec.json.decode(future.result(), type=Round)
+            if progress is not None:
+                where = f"{played.bounds.scenario} seed {played.bounds.seed}"
+                progress(where, running[future].auctions * (len(names) + 1))
+            yield played
+
+
+def _kept(path: Path, names: tuple[str, ...]) -> dict[tuple[str, int], Round]:
+    if not path.exists():
+        return {}
+    out = {}
+    now = constants_digest()
+    for number, line in enumerate(path.read_bytes().splitlines(), 1):
+        try:
+            played = msgspec.json.decode(line, type=Round)
+        except msgspec.DecodeError as error:
+            raise ConfigError(
+                f"{path}, line {number}: {error}; take the line out, its seed is played again"
+            ) from None
+        if played.constants == now and tuple(s.policy for s in played.scores) == names:
+            out[played.digest, played.bounds.seed] = played
+    return out
