@@ -19,12 +19,13 @@ import numpy as np
 
 from counterpoint.base.clock import NS_PER_S
 from counterpoint.base.seen import SeenIds
+from counterpoint.budget import explain, residual
 from counterpoint.budget import policy as artefact
 from counterpoint.budget.delivery import PPM, Delivery, Tally, ceiling_wish, judge
 from counterpoint.budget.policy import BudgetPolicy, CampaignPlan, elapsed_ppm, local_day_ns
-from counterpoint.budget.response import Curve, Posterior, fade, observe
+from counterpoint.budget.pool import PoolSplit
+from counterpoint.budget.response import BUCKETS, LAGS, Model, fade
 from counterpoint.budget.state import Arm, Balance, BudgetConfig, State
-from counterpoint.budget.water_filling import make_feasible, water_fill
 from counterpoint.catalog.model import Campaign, Catalog, Goal
 from counterpoint.coordination.clock import HybridClock
 from counterpoint.coordination.proposals import ProposalDesk
@@ -44,15 +45,31 @@ from counterpoint.events.facts import (
 from counterpoint.events.money import BalanceReported, BudgetMoved, SpendBooked
 
 NAME = "budget"
+BIDDING = "bidding"
 AGENTS_ARM = "agents"
+LAMBDA_TRUST_MAX = 200.0
 ARMS_MAX = 16
 SEEN_MAX = 20_000  # event ids remembered; the bus itself drops what is published twice within its window
 PERIODS_AT_ONCE_MAX = 40  # after a longer sleep, older evidence fades and what was missed is not gone through
 LATE_PERIODS_MAX = 4  # a fact that comes later than this after its period does not count
 DAY_S = 86_400
+REASON_MAX = 280
 SHARE_RATE = 0.1  # of the newest period in the average arm share
+REMEMBERED_DAYS = 3.0  # half-life of the impressions that people are taken to remember
+PACED_ABOVE = 1.02  # a lambda at its floor of 1 says that money is not what is short
+UNIT_DRIFT_MAX = 4.0  # a pool that grew or shrank by more begins anew
+CONVERTING = (Goal.CONVERSIONS, Goal.VALUE)
 _ENCODER = msgspec.msgpack.Encoder(order="deterministic")
 _DECODER = msgspec.msgpack.Decoder(State)
+
+
+class _Paced(msgspec.Struct, frozen=True):
+    """Of the bidding policy, as it is published: what Budget reads of it."""
+
+    multipliers: dict[str, float] = {}
+
+
+_PACED = msgspec.msgpack.Decoder(_Paced)
 
 
 class BudgetLearner:
@@ -66,6 +83,9 @@ class BudgetLearner:
         self._state = State()
         self._seen = SeenIds(SEEN_MAX)
         self._desk = ProposalDesk(NAME, HybridClock(node))
+        self._residual = residual.shipped() if self.config.residual else None
+        self._splits: dict[str, PoolSplit] = {}
+        self._pools: dict[str, list[Campaign]] = {}
         self._handlers: dict[type[Event], Callable[[Any], None]] = {
             SpendBooked: self._spent,
             BalanceReported: self._balance,
@@ -90,12 +110,17 @@ class BudgetLearner:
         for campaign in catalog.campaigns:
             if campaign.pool_id is not None:
                 pools.setdefault(campaign.pool_id, []).append(campaign)
+        self._keep_curves()
         self._pools = {name: pools[name] for name in sorted(pools)}
         s = self._state
         kept: list[dict[str, Any]] = [*s.open.values(), s.curves, s.agents_share, s.balances, s.budgets]
-        for held in [*kept, s.wished, s.marginal, s.deliveries, s.ceilings]:
+        for held in [*kept, s.wished, s.marginal, s.deliveries, s.ceilings, s.lambdas, s.late]:
             for name in [n for n in held if n not in self._campaigns]:
                 del held[name]
+        for of_pool in (s.accounts, s.units):
+            for name in [n for n in of_pool if n not in self._pools]:
+                del of_pool[name]
+        self._splits = {name: self._split_of(name, pool) for name, pool in self._pools.items()}
 
     # ---- hearing
 
@@ -170,6 +195,11 @@ class BudgetLearner:
 
     def _earned(self, event: ImpressionSeen | ClickSeen | ConversionAttributed, nanos: float) -> None:
         self._arm(event.arm).value += nanos
+        if event.bid_at_ns > 0:
+            period_ns = self.config.period_s * NS_PER_S
+            lag = max(0, event.recorded_at_ns // period_ns - event.bid_at_ns // period_ns)
+            late = self._state.late.setdefault(event.campaign_id, [0.0] * (LAGS + 1))
+            late[min(lag, LAGS)] += nanos
         tally = self._tally(event.campaign_id, event.recorded_at_ns)
         if event.arm == AGENTS_ARM:
             tally.value_agents += nanos
@@ -195,6 +225,7 @@ class BudgetLearner:
     def _traffic(self, event: TrafficCounted) -> None:
         self._state.heard_ns = max(self._state.heard_ns, event.recorded_at_ns)
         self._state.traffic.hear(event)
+        self._state.requests += sum(event.requests.values())
         self._hourly_cache.clear()
 
     def _resolved(self, event: Resolution) -> None:
@@ -207,6 +238,16 @@ class BudgetLearner:
     def _policy_published(self, event: PolicyPublished) -> None:
         if event.agent == NAME:  # after a lost snapshot: go on counting where the bus left off
             self._state.version = max(self._state.version, event.policy_version)
+        elif event.agent == BIDDING and self.config.hear_margins:
+            try:
+                told = _PACED.decode(event.payload).multipliers
+            except msgspec.DecodeError:
+                return  # the bidder refuses it, and says so
+            self._state.lambdas = {
+                name: value
+                for name, value in told.items()
+                if name in self._campaigns and PACED_ABOVE < value < LAMBDA_TRUST_MAX
+            }
 
     # ---- deciding
 
@@ -246,12 +287,13 @@ class BudgetLearner:
         return float(0.5 ** (1.0 / self.config.half_life_periods))
 
     def _fade_all(self, periods: int) -> None:
-        for curve in self._state.curves.values():
-            fade(curve, self._keep() ** periods)
+        for split in self._splits.values():
+            fade(split.evidence, self._keep() ** periods)
 
     def _close_period(self) -> None:
         s = self._state
-        start_ns = s.period * self.config.period_s * NS_PER_S
+        config_s = self.config.period_s
+        start_ns = s.period * config_s * NS_PER_S
         tallies = s.open.pop(str(s.period), {})
         for late in [name for name in s.open if int(name) < s.period]:
             del s.open[late]
@@ -265,23 +307,45 @@ class BudgetLearner:
         for campaign_id, delivery in s.deliveries.items():
             if campaign_id not in tallies:
                 delivery.close(Tally(), self.config.window_periods)
-        for pool in self._pools.values():
-            self._observe(pool, tallies, start_ns)
+        s.requests_a_day += 0.02 * (s.requests * DAY_S / config_s - s.requests_a_day)
+        s.requests = 0
+        s.late = {name: [x * self._keep() for x in of] for name, of in s.late.items()}
+        for name, pool in self._pools.items():
+            self._observe(name, pool, tallies, start_ns)
 
-    def _observe(self, pool: list[Campaign], tallies: dict[str, Tally], start_ns: int) -> None:
-        posterior = self._posterior(pool)
-        for row, campaign in enumerate(pool):
-            tally = tallies.get(campaign.id, Tally())
-            time = self._planned(campaign, start_ns) * self._state.agents_share.get(campaign.id, 1.0)
-            observe(
-                self._curve(campaign),
-                posterior,
-                row,
-                spend=tally.spend_agents / time if time > 0 else 0.0,
-                value=tally.value_agents,
-                time=time,
-                keep=self._keep(),
-            )
+    def _observe(self, name: str, pool: list[Campaign], tallies: dict[str, Tally], start_ns: int) -> None:
+        s, unit, split = self._state, self._state.units[name], self._splits[name]
+        of = [tallies.get(c.id, Tally()) for c in pool]
+        time = np.array([self._planned(c, start_ns) * s.agents_share.get(c.id, 1.0) for c in pool])
+        spent = np.array([t.spend_agents for t in of]) / unit
+        x = np.where(time > 0, spent / np.where(time > 0, time, 1.0), 0.0)
+        brought = split.posterior().values(x)
+        # lambda is the marginal return of the campaign's money: over its average return, the curve's elasticity
+        told = np.array([s.lambdas.get(c.id, np.nan) for c in pool])
+        margin = np.where(brought > 0, told * x / np.where(brought > 0, brought, 1.0), np.nan)
+        split.observe(
+            x=x,
+            value=np.array([t.value_agents for t in of]) / unit,
+            time=time,
+            bucket=self._bucket(start_ns),
+            margin=np.where((margin > 0.02) & (margin < 1.0), margin, np.nan),
+            delay=np.array([self._lateness(c.id) for c in pool]),
+            shown=np.array([t.won for t in of]) / max(1.0, s.requests_a_day),
+        )
+
+    def _lateness(self, campaign_id: str) -> list[float]:
+        """Shares of a campaign's outcomes by periods since their bid."""
+        late = self._state.late.get(campaign_id)
+        whole = sum(late) if late is not None else 0.0
+        if late is None or whole <= 0:
+            return [1.0] + [0.0] * LAGS
+        return [x / whole for x in late]
+
+    def _bucket(self, at_ns: int) -> int:
+        """Of the day where periods are short, of the week where they are days."""
+        if self.config.period_s >= DAY_S:
+            return int(at_ns // (DAY_S * NS_PER_S) % 7)
+        return int(at_ns % (DAY_S * NS_PER_S) * BUCKETS // (DAY_S * NS_PER_S))
 
     def _planned(self, campaign: Campaign, start_ns: int) -> float:
         """The share of a day's budget that the plan puts into the period from ``start_ns``."""
@@ -298,21 +362,35 @@ class BudgetLearner:
             self._hourly_cache[offset] = self._state.traffic.hourly_ppm(offset)
         return self._hourly_cache[offset]
 
-    def _curve(self, campaign: Campaign) -> Curve:
-        curve = self._state.curves.get(campaign.id)
-        if curve is None:
-            per_event = campaign.goal_value_micros * (1.0 if campaign.goal is Goal.REACH else 1_000.0)
-            if campaign.goal is Goal.VALUE:
-                per_event = campaign.expected_order_value_micros * 1_000.0
-            curve = self._state.curves[campaign.id] = Curve(dispersion=max(1.0, per_event))
-        return curve
-
     def _budget(self, campaign: Campaign) -> int:
         return self._state.budgets.get(campaign.id, campaign.daily_budget_micros * 1_000)
 
-    def _posterior(self, pool: list[Campaign]) -> Posterior:
-        total = sum(c.daily_budget_micros * 1_000 for c in pool)
-        return Posterior([self._curve(c) for c in pool], max(1.0, total / len(pool)))
+    def _split_of(self, name: str, pool: list[Campaign]) -> PoolSplit:
+        """What is known of the pool; a campaign not yet measured, or a pool grown beyond comparison, begins anew."""
+        s = self._state
+        equal = max(1.0, sum(c.daily_budget_micros * 1_000 for c in pool) / len(pool))
+        unit = s.units.get(name, equal)
+        anew = not 1 / UNIT_DRIFT_MAX < equal / unit < UNIT_DRIFT_MAX
+        unit = s.units[name] = equal if anew else unit
+        split = PoolSplit(
+            np.array([_worth_of_one(c) for c in pool]) / unit,
+            Model(),
+            self.config.safety(),
+            self._keep(),
+            converts=np.array([c.goal in CONVERTING for c in pool]),
+            stock_keep=0.5 ** (self.config.period_s / DAY_S / REMEMBERED_DAYS),
+            learned=self._residual,
+        )
+        known = [None if anew else s.curves.get(c.id) for c in pool]
+        split.restore(known, s.accounts.get(name))
+        return split
+
+    def _keep_curves(self) -> None:
+        s = self._state
+        for name, split in self._splits.items():
+            s.accounts[name] = split.account()
+            for campaign, row in zip(self._pools[name], split.rows(), strict=True):
+                s.curves[campaign.id] = row
 
     def _split(self, now_ns: int) -> None:
         for name, pool in self._pools.items():
@@ -320,42 +398,49 @@ class BudgetLearner:
                 self._split_pool(name, pool, now_ns)
 
     def _split_pool(self, name: str, pool: list[Campaign], now_ns: int) -> None:
-        s, config = self._state, self.config
+        s, config, split = self._state, self.config, self._splits[name]
+        unit = s.units[name]
         now = np.array([float(self._budget(c)) for c in pool])
         total = float(now.sum())
-        if total <= 0 or sum(s.curves[c.id].periods >= 1 for c in pool if c.id in s.curves) < 2:
+        if total <= 0 or int((split.evidence.periods >= 1).sum()) < 2:
             return
-        posterior = self._posterior(pool)
-        for campaign, slope in zip(pool, posterior.marginal(now), strict=True):
+        proposed = split.next(
+            now / unit,
+            np.array([c.daily_budget_micros * 1_000.0 for c in pool])
+            * (total / unit / max(1, sum(c.daily_budget_micros * 1_000 for c in pool))),
+            gone=self._gone(pool, now_ns),
+            bucket=self._bucket(now_ns),
+            least=np.array([c.budget_min_micros * 1_000.0 for c in pool]) / unit,
+            most=np.array(
+                [total if c.budget_max_micros is None else c.budget_max_micros * 1_000.0 for c in pool]
+            )
+            / unit,
+            frozen=np.array([not self._runs(c, now_ns) for c in pool]),  # that money is its owner's business
+        )
+        for campaign, slope in zip(pool, proposed.marginal, strict=True):
             s.marginal[campaign.id] = float(slope)
-        floor = config.floor_share * total / len(pool)
-        low, high = now / config.trust_factor, now * config.trust_factor
-        least = np.array([max(c.budget_min_micros * 1_000.0, floor) for c in pool])
-        most = np.array(
-            [total if c.budget_max_micros is None else c.budget_max_micros * 1_000.0 for c in pool]
-        )
-        low, high = np.minimum(np.maximum(low, least), most), np.minimum(np.maximum(high, least), most)
-        for row, campaign in enumerate(pool):
-            if not self._runs(campaign, now_ns):
-                low[row] = high[row] = now[row]  # its money is its owner's business while it does not run
-        low, high = make_feasible(low, high, total)
-        new = water_fill(posterior.slopes, low, high, total)
-        gain, doubt = posterior.gain(new, now)
-        worth = max(config.gain_min * posterior.value(now), config.doubt * doubt)
-        if gain <= worth or gain <= 0:
+        if not bool(proposed.moved):
             if any(c.id in s.wished for c in pool):
-                s.why = f"pool {name}: moving would bring {gain / total:+.2%} of its budget, not worth it yet"
+                share = float(proposed.gain) * unit / total
+                s.why = f"pool {name}: moving would bring {share:+.2%} of its budget, not worth it yet"
             return
-        shares = split_ppm({c.id: round(x) for c, x in zip(pool, new, strict=True)})
-        s.wished.update(shares)
-        s.moves += 1
-        up = max(range(len(pool)), key=lambda i: new[i] - now[i])
-        down = min(range(len(pool)), key=lambda i: new[i] - now[i])
-        s.decided = f"pool {name}: {pool[down].id} {new[down] / now[down] - 1:+.0%}, {pool[up].id} {new[up] / max(1.0, now[up]) - 1:+.0%}"
-        s.why = (
-            f"one more unit brings {s.marginal[pool[up].id]:.2f} in {pool[up].id}, {s.marginal[pool[down].id]:.2f} in "
-            f"{pool[down].id}; expected {gain / max(1.0, posterior.value(now)):+.1%} value"
+        names = [c.id for c in pool]
+        said = explain.move(
+            names, now, proposed.x * unit, proposed.marginal, proposed, unit, self._catalog.account_currency
         )
+        if config.shadow:
+            s.shadow_moves += 1
+            s.decided, s.why = f"pool {name}: shadow, nothing moved", f"would have {said}"
+            return
+        s.wished.update(split_ppm({n: round(x * unit) for n, x in zip(names, proposed.x, strict=True)}))
+        s.moves += 1
+        s.decided, s.why = f"pool {name}: {said.partition(':')[0]}", said
+
+    def _gone(self, pool: list[Campaign], now_ns: int) -> float:
+        """Share of the flights gone that end, 0 where none does."""
+        ends = [(c.starts_at_ns, c.ends_at_ns) for c in pool if c.ends_at_ns is not None]
+        done = [(now_ns - a) / max(1, b - a) for a, b in ends]
+        return min(1.0, max(0.0, sum(done) / len(done))) if done else 0.0
 
     def _runs(self, campaign: Campaign, now_ns: int) -> bool:
         balance = self._state.balances.get(campaign.id)
@@ -418,7 +503,7 @@ class BudgetLearner:
                 s.wished[campaign_id],
                 "budget",
                 now_ns,
-                reason=f"marginal return {s.marginal.get(campaign_id, 0.0):.2f}",
+                reason=f"marginal return {s.marginal.get(campaign_id, 0.0):.2f}; {s.why}"[:REASON_MAX],
                 version=s.version,
             )
             for campaign_id in sorted(s.wished)
@@ -434,7 +519,8 @@ class BudgetLearner:
         artefact.validate(made, self._campaigns.keys())
         payload = artefact.encode(made)
         valid_until_ns = now_ns + config.policy_life_s * NS_PER_S
-        return publish_policy(NAME, made.version, payload, now_ns, valid_until_ns, s.decided)
+        reason = f"{s.decided}: {s.why}" if config.shadow else s.decided
+        return publish_policy(NAME, made.version, payload, now_ns, valid_until_ns, reason)
 
     def policy(self, now_ns: int) -> BudgetPolicy:
         s = self._state
@@ -462,6 +548,7 @@ class BudgetLearner:
 
     def snapshot(self) -> bytes:
         s = self._state
+        self._keep_curves()
         s.clock_physical_ns, s.clock_logical = self._desk.clock.physical_ns, self._desk.clock.logical
         return _ENCODER.encode(msgspec.structs.replace(s, seen=self._seen.dump()))
 
@@ -469,7 +556,14 @@ class BudgetLearner:
         state = _DECODER.decode(raw)
         self._seen.load(state.seen)
         state.seen = (b"", b"")
-        self._state = state
+        self._state, self._splits = state, {}
         clock = self._desk.clock
         clock.physical_ns, clock.logical = state.clock_physical_ns, state.clock_logical
         self.set_catalog(self._catalog)
+
+
+def _worth_of_one(campaign: Campaign) -> float:
+    """Of a single outcome, nanos: what value is lumpy in, until it is measured."""
+    if campaign.goal is Goal.VALUE:
+        return max(1.0, campaign.expected_order_value_micros * 1_000.0)
+    return max(1.0, campaign.goal_value_micros * (1.0 if campaign.goal is Goal.REACH else 1_000.0))

@@ -1,137 +1,257 @@
-"""What a campaign's money brings: a discounted Bayesian response curve, value = a * ln(1 + spend / c).
+"""What money brings: discounted Bayesian response curves, value = a * shape(spend), averaged over shapes.
 
-``c`` lies on a grid of nine; for each, ``a`` has a Gamma posterior under a quasi-Poisson likelihood (variance =
-dispersion x mean, the dispersion measured), which holds for rare conversions and for large sums alike. The weights of
-the grid are the discounted predictive likelihoods. Old evidence fades by a factor per period, so doubt grows again.
+For each shape (``shapes.py``) ``a`` has a Gamma posterior under a quasi-Poisson likelihood (variance = dispersion x mean,
+the dispersion measured), which holds for rare conversions and for large sums alike. Shapes are weighted by their
+discounted predictive likelihoods, shrunk to what the pool's other arms show of theirs, and by what the bidder tells of its
+margin. Old evidence fades by a factor per period, so doubt grows again.
 
-A period in which a campaign hardly spent is *missing*, not worthless: reading "no value at no spend" as evidence
-starves the campaign for good.
+A period in which an arm hardly spent is *missing*, not worthless: reading "no value at no spend" as evidence starves the
+arm for good. Outcomes that come late are set against the spend that bought them, by the measured delay.
+
+Arrays are (..., K) over arms, with any leading axes (many pools at once), and (..., K, J) over shapes.
 """
 
 from __future__ import annotations
 
-import math
+from dataclasses import dataclass, fields
+from typing import Final
 
 import numpy as np
-from msgspec import Struct, field
+from msgspec import Struct
 
-from counterpoint.budget.water_filling import Array
+from counterpoint.budget import shapes
+from counterpoint.budget.shapes import Array, Bools
 
-GRID = np.geomspace(0.02, 20.0, 9)  # c, in equal shares of the pool
-PRIOR_EVENTS = 2.0  # what the pool's mean return counts, in events
-MISSING_BELOW = 0.001  # of an equal share
-DISPERSION_RATE = 0.1
-DISPERSION_JUMP_MAX = 25.0
-SURPRISE = 2.5  # standard deviations, twice in a row to the same side: the curve has jumped
-JUMP_PERIODS = 3  # of quick forgetting after a jump
-JUMP_KEEP = 0.7
+MISSING_BELOW: Final = 0.001  # of an equal share
+DISPERSION_RATE: Final = 0.1
+DISPERSION_JUMP_MAX: Final = 25.0
+LAGS: Final = 28  # periods for which spend is remembered against late outcomes
+BUCKETS: Final = 8  # of the week, whatever the caller takes for one
+FACTOR_BOUND: Final = 1.5  # of the log of a season's factor
+TIDE_TRUST: Final = 4.0  # rounds of a bucket before its common factor is half believed
 
 
-class Curve(Struct):
-    """One campaign's evidence. Money and value in nanos, spend as a rate per day."""
+class Model(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How the curves learn. The defaults are found on tuning seeds: docs/agents.md."""
 
-    dispersion: float  # value units: variance / mean of a period's value
-    value: float = 0.0  # discounted sum
-    exposure: list[float] = field(
-        default_factory=lambda: [0.0] * len(GRID)
-    )  # discounted sum of ln(1 + spend / c) x time, for each c
-    likelihood: list[float] = field(
-        default_factory=lambda: [0.0] * len(GRID)
-    )  # discounted log predictive, for each c
-    periods: float = 0.0  # discounted count of periods with evidence
-    last_surprise: float = 0.0
-    jumping: int = 0  # periods of quick forgetting left
+    prior_events: float = 2.0  # what the pool's mean return counts, in events
+    pooling: float = 1.0  # how much of the pool's mean weights is each arm's prior of shapes
+    margin_sd: float = 0.1  # of the elasticity that the bidder tells
+    season_rate: float = 0.1  # of an arm's own factor of a bucket of the week; 0: none
+    surprise: float = 2.5  # standard deviations, twice in a row to the same side: the curve has jumped
+    jump_periods: int = 3  # of quick forgetting after a jump
+    jump_keep: float = 0.7
+    only_log: bool = False  # the logarithm alone: how the first version learned
+
+
+@dataclass
+class Evidence:
+    """Of one pool, or of many alike. Value and spend in the caller's money; ``x`` is spend in equal shares."""
+
+    dispersion: Array  # (..., K) value units: variance / mean of a period's value
+    value: Array  # (..., K) discounted sum
+    exposure: Array  # (..., K, J) discounted sum of shape x time
+    score: Array  # (..., K, J) discounted log predictive
+    periods: Array  # (..., K) discounted count of periods with evidence
+    surprise: Array  # (..., K) the last
+    jumping: Array  # (..., K) periods of quick forgetting left
+    season: Array  # (..., K, BUCKETS) log factor of the arm in a bucket of the week
+    heard: Array  # (..., K, BUCKETS) periods of the bucket
+    lag_x: Array  # (..., K, LAGS) newest first
+    lag_time: Array  # (..., K, LAGS) time x factor
+    mean_shape: Array  # (..., K, J) slow mean of shape x time, for what comes later than LAGS
+
+    @staticmethod
+    def fresh(dispersion: Array) -> Evidence:
+        k = dispersion.shape
+        j = (*k, shapes.COUNT)
+
+        def zeros(*shape: int) -> Array:
+            return np.zeros(shape)
+
+        return Evidence(
+            dispersion.astype(np.float64), zeros(*k), zeros(*j), zeros(*j), zeros(*k), zeros(*k), zeros(*k),
+            zeros(*k, BUCKETS), zeros(*k, BUCKETS), zeros(*k, LAGS), zeros(*k, LAGS), zeros(*j),
+        )  # fmt: skip
+
+    def rows(self) -> list[list[list[float]]]:
+        """One entry per arm of a single pool, to be kept in a snapshot."""
+        return [
+            [np.atleast_1d(getattr(self, f.name)[k]).tolist() for f in fields(self)]
+            for k in range(self.value.shape[-1])
+        ]
+
+    @staticmethod
+    def of_rows(rows: list[list[list[float]]]) -> Evidence:
+        columns = [np.array([row[i] for row in rows]) for i in range(len(fields(Evidence)))]
+        flat = ("dispersion", "value", "periods", "surprise", "jumping")
+        return Evidence(
+            *(
+                column[:, 0] if f.name in flat else column
+                for f, column in zip(fields(Evidence), columns, strict=True)
+            )
+        )
 
 
 class Posterior:
-    """The curves of one pool at one moment, ready to be split. ``unit`` is an equal share of the pool (nanos a day)."""
+    """The curves at one moment, ready to be split."""
 
-    def __init__(self, curves: list[Curve], unit: float) -> None:
-        self.c: Array = GRID * unit
-        exposure = np.array([curve.exposure for curve in curves])
-        value = np.array([curve.value for curve in curves])
-        dispersion = np.array([curve.dispersion for curve in curves])
-        pooled = value.sum() / np.maximum(exposure.sum(axis=0), 1e-300)
-        prior = PRIOR_EVENTS * dispersion
-        known = value.sum() > 0
-        base = prior[:, None] / pooled[None, :] if known else np.ones_like(exposure)
-        self.shape: Array = (prior + value) / dispersion  # Gamma shape of a / dispersion
-        self.a: Array = (prior + value)[:, None] / (base + exposure) if known else base
-        scores = np.array([curve.likelihood for curve in curves])
-        weights = np.exp(scores - scores.max(axis=1, keepdims=True))
-        self.weight: Array = weights / weights.sum(axis=1, keepdims=True)
+    def __init__(self, evidence: Evidence, model: Model) -> None:
+        e = evidence
+        pooled = e.value.sum(axis=-1)[..., None] / np.maximum(e.exposure.sum(axis=-2), 1e-300)
+        prior = model.prior_events * e.dispersion
+        known = (e.value.sum(axis=-1) > 0)[..., None, None]
+        base = np.where(known, prior[..., None] / np.maximum(pooled[..., None, :], 1e-300), 1.0)
+        self.rate: Array = base + e.exposure  # in value / a
+        self.shape: Array = (prior + e.value) / e.dispersion  # Gamma shape of a / dispersion
+        self.a: Array = np.where(known, (prior + e.value)[..., None] / self.rate, 1.0)
+        weight = _softmax(e.score + _prior_scores(model))
+        if model.pooling > 0:
+            common = weight.mean(axis=-2, keepdims=True) + 0.25 / shapes.COUNT
+            weight = weight * common**model.pooling
+            weight = weight / weight.sum(axis=-1, keepdims=True)
+        self.weight: Array = weight
 
-    def slopes(self, x: Array) -> Array:
-        """Marginal return at spends of shape (K, points)."""
-        mix = self.weight * self.a
-        out: Array = (mix[:, None, :] / (self.c[None, None, :] + x[:, :, None])).sum(axis=2)
-        return out
+    def slopes(self, x: Array, season: Array | None = None) -> Array:
+        """Marginal return, value per equal share, at spends of shape (..., K, points)."""
+        out: Array = np.einsum("...kj,...kpj->...kp", self.weight * self.a, shapes.slopes(x))
+        return out if season is None else out * season[..., None]
 
     def marginal(self, x: Array) -> Array:
-        return self.slopes(x[:, None])[:, 0]
+        return self.slopes(x[..., None])[..., 0]
 
-    def value(self, x: Array) -> float:
-        """Expected value a day of spends of shape (K,)."""
-        return float((self.weight * self.a * np.log1p(x[:, None] / self.c)).sum())
+    def values(self, x: Array) -> Array:
+        """Expected value a day by arm of spends of shape (..., K)."""
+        out: Array = (self.weight * self.a * shapes.values(x)).sum(axis=-1)
+        return out
 
-    def gain(self, new: Array, old: Array) -> tuple[float, float]:
-        """Expected gain a day of spending ``new`` instead of ``old``, and its standard deviation."""
-        bend = self.a * (np.log1p(new[:, None] / self.c) - np.log1p(old[:, None] / self.c))
-        mean = (self.weight * bend).sum(axis=1)
-        second = (self.weight * bend**2 * (1 + 1 / self.shape[:, None])).sum(axis=1)
-        return float(mean.sum()), float(np.sqrt(np.maximum(second - mean**2, 0.0).sum()))
+    def gains(self, new: Array, old: Array) -> tuple[Array, Array]:
+        """Expected gain a day by arm of spending ``new`` instead of ``old``, and its variance."""
+        bend = self.a * (shapes.values(new) - shapes.values(old))
+        mean = (self.weight * bend).sum(axis=-1)
+        second = (self.weight * bend**2 * (1 + 1 / self.shape[..., None])).sum(axis=-1)
+        return mean, np.maximum(second - mean**2, 0.0)
+
+    def doubt(self) -> Array:
+        """Relative standard deviation of the level, by arm."""
+        return np.asarray(1.0 / np.sqrt(np.maximum(self.shape, 1e-12)))
+
+
+def factors(evidence: Evidence, bucket: int) -> Array:
+    """(..., K) what the arm brings in this bucket of the week, against its mean over buckets."""
+    heard = evidence.heard[..., bucket]
+    return np.exp(evidence.season[..., bucket] * heard / (heard + TIDE_TRUST))
 
 
 def observe(
-    curve: Curve, posterior: Posterior, row: int, *, spend: float, value: float, time: float, keep: float
-) -> None:
-    """Learn from one period. ``spend``: nanos a day (the period's money over its share of the day); ``value``: nanos in
-    the period; ``time``: the period's share of the day; ``keep``: what remains of older evidence."""
-    if curve.jumping > 0:
-        curve.jumping -= 1
-        keep = min(keep, JUMP_KEEP)
-    fade(curve, keep)
-    unit = posterior.c[0] / GRID[0]
-    if spend < MISSING_BELOW * unit or time <= 0:
-        return
-    bend = time * np.log1p(spend / posterior.c)
-    a, shape, weight = posterior.a[row], posterior.shape[row], posterior.weight[row]
-    expected = float((weight * a * bend).sum())
-    _surprise(curve, value, expected, float(shape))
-    rate = shape / a * curve.dispersion  # Gamma rate of a, in 1 / value
-    events = value / curve.dispersion
-    fits = (
-        math.lgamma(events + shape)
-        - math.lgamma(shape)
-        - math.lgamma(events + 1)
-        + shape * np.log(rate / (rate + bend))
-        + events * np.log(bend / (rate + bend))
+    evidence: Evidence,
+    posterior: Posterior,
+    model: Model,
+    *,
+    x: Array,
+    value: Array,
+    time: Array,
+    keep: float,
+    bucket: int | None = None,
+    margin: Array | None = None,
+    delay: Array | None = None,
+) -> tuple[Array, Array]:
+    """Learn from one period; returns the (..., K) surprise in standard deviations, and the value that was expected.
+
+    ``x``: spend as a rate, in equal shares a day; ``value``: in the period; ``time``: the period's share of the day;
+    ``keep``: what remains of older evidence. ``margin``: elasticity (marginal over average return) that the bidder tells,
+    NaN where it tells nothing. ``delay``: (..., K, LAGS + 1) shares of outcomes that come so many periods after the spend,
+    what is missing to 1 later still.
+    """
+    e = evidence
+    kept = np.where(e.jumping > 0, min(keep, model.jump_keep), keep)
+    e.jumping = np.maximum(e.jumping - 1, 0)
+    fade(e, kept)
+    season = np.ones_like(x) if bucket is None or model.season_rate == 0 else factors(e, bucket)
+    now = shapes.values(x)
+    bend = now * (time * season)[..., None]
+    seen = (x >= MISSING_BELOW) & (time > 0)
+    if delay is not None:
+        bend = _late(e, bend, delay)
+        e.mean_shape += 0.02 * (now * (time * season)[..., None] - e.mean_shape)
+        e.lag_x = np.concatenate([x[..., None], e.lag_x[..., :-1]], axis=-1)
+        e.lag_time = np.concatenate([(time * season)[..., None], e.lag_time[..., :-1]], axis=-1)
+        seen = seen & (bend.max(axis=-1) > 0)
+    expected = (posterior.weight * posterior.a * bend).sum(axis=-1)
+    z = _surprised(e, model, value, expected, posterior.shape, seen)
+    bend = np.maximum(bend, 1e-12)
+    shape = posterior.shape[..., None]
+    rate = posterior.rate
+    events = (value / e.dispersion)[..., None]
+    # of the Gamma-Poisson predictive, what differs between shapes
+    fits = shape * np.log(rate / (rate + bend)) + events * np.log(bend / (rate + bend))
+    if margin is not None:
+        told = np.where(np.isfinite(margin), margin, 0.0)[..., None]
+        off = (shapes.elasticity(x) - told) / model.margin_sd
+        fits = fits - np.where(np.isfinite(margin)[..., None], 0.5 * off * off, 0.0)
+    e.score = e.score + np.where(seen[..., None], fits, 0.0)
+    e.score = e.score - e.score.max(axis=-1, keepdims=True)
+    e.exposure = e.exposure + np.where(seen[..., None], bend, 0.0)
+    e.value = e.value + np.where(seen, value, 0.0)
+    good = seen & (expected > 0)
+    safe = np.where(good, expected, 1.0)
+    measured = np.minimum((value - safe) ** 2 / safe, DISPERSION_JUMP_MAX * e.dispersion)
+    learn = good & (e.periods >= 1)
+    e.dispersion = e.dispersion + np.where(learn, DISPERSION_RATE * (measured - e.dispersion), 0.0)
+    e.dispersion = np.maximum(e.dispersion, 1e-9)
+    if bucket is not None and model.season_rate > 0:
+        _learn_season(e, model, value, safe, good, bucket)
+    e.periods = e.periods + seen
+    return z, expected
+
+
+def fade(evidence: Evidence, keep: Array | float) -> None:
+    kept = np.asarray(keep)
+    evidence.value = evidence.value * kept
+    evidence.periods = evidence.periods * kept
+    evidence.exposure = evidence.exposure * kept[..., None]
+    evidence.score = evidence.score * kept[..., None]
+
+
+def _late(e: Evidence, bend: Array, delay: Array) -> Array:
+    old = np.einsum("...kd,...kdj->...kj", delay[..., 1:] * e.lag_time, shapes.values(e.lag_x))
+    rest = np.maximum(1.0 - delay.sum(axis=-1), 0.0)
+    return np.asarray(delay[..., :1] * bend + old + rest[..., None] * e.mean_shape)
+
+
+def _surprised(e: Evidence, model: Model, value: Array, expected: Array, shape: Array, seen: Bools) -> Array:
+    able = seen & (e.periods >= 3) & (expected > 0)
+    variance = expected * e.dispersion + expected * expected / np.maximum(shape, 1e-12)
+    z = np.where(able, (value - expected) / np.sqrt(np.where(able, variance, 1.0)), 0.0)
+    jumped = (np.abs(z) > model.surprise) & (z * e.surprise > model.surprise**2)
+    e.jumping = np.where(jumped, float(model.jump_periods), e.jumping)
+    e.surprise = np.where(jumped, 0.0, z)
+    return np.asarray(z)
+
+
+def _learn_season(e: Evidence, model: Model, value: Array, expected: Array, good: Bools, bucket: int) -> None:
+    """Own factor only: what all arms share moves no money."""
+    ratio = np.log((value + e.dispersion) / (expected + e.dispersion))
+    ratio = ratio - np.where(good, ratio, 0.0).sum(axis=-1, keepdims=True) / np.maximum(
+        good.sum(axis=-1, keepdims=True), 1
     )
-    curve.likelihood = [x + float(fit) for x, fit in zip(curve.likelihood, fits, strict=True)]
-    top = max(curve.likelihood)
-    curve.likelihood = [x - top for x in curve.likelihood]
-    curve.exposure = [x + float(b) for x, b in zip(curve.exposure, bend, strict=True)]
-    curve.value += value
-    if expected > 0 and curve.periods >= 1:
-        measured = min((value - expected) ** 2 / expected, DISPERSION_JUMP_MAX * curve.dispersion)
-        curve.dispersion += DISPERSION_RATE * (measured - curve.dispersion)
-    curve.periods += 1
+    step = np.where(good, model.season_rate * np.clip(ratio, -1.0, 1.0), 0.0)
+    e.season[..., bucket] = np.clip(e.season[..., bucket] + step, -FACTOR_BOUND, FACTOR_BOUND)
+    e.heard[..., bucket] += good
 
 
-def fade(curve: Curve, keep: float) -> None:
-    curve.value *= keep
-    curve.periods *= keep
-    curve.exposure = [x * keep for x in curve.exposure]
-    curve.likelihood = [x * keep for x in curve.likelihood]
+def _softmax(scores: Array) -> Array:
+    weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
+    return np.asarray(weights / weights.sum(axis=-1, keepdims=True))
 
 
-def _surprise(curve: Curve, value: float, expected: float, shape: float) -> None:
-    if curve.periods < 3 or expected <= 0:
-        return
-    deviation = math.sqrt(expected * curve.dispersion + expected * expected / shape)
-    z = (value - expected) / deviation if deviation > 0 else 0.0
-    if abs(z) > SURPRISE and z * curve.last_surprise > SURPRISE * SURPRISE:
-        curve.jumping = JUMP_PERIODS
-        curve.last_surprise = 0.0
-    else:
-        curve.last_surprise = z
+def _prior_scores(model: Model) -> Array:
+    """Each family has the same weight before anything is seen."""
+    out = np.zeros(shapes.COUNT)
+    logs, powers = len(shapes.LOG_C), len(shapes.POWER)
+    if model.only_log:
+        out[logs:] = -1e9
+        return out
+    out[:logs], out[logs : logs + powers] = -np.log(logs), -np.log(powers)
+    out[logs + powers :] = -np.log(shapes.COUNT - logs - powers)
+    return out

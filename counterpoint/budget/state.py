@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from msgspec import Struct, field
 
+from counterpoint.budget.allocate import Safety
 from counterpoint.budget.delivery import Delivery, Tally
 from counterpoint.budget.plan import Traffic
-from counterpoint.budget.response import Curve
+from counterpoint.budget.response import Model
+
+# periods of a day or a quarter of one, found on tuning seeds of the simulated markets (docs/agents.md)
+DAILY_MODEL: Final = Model()
+DAILY_SAFETY: Final = Safety(trust_factor=1.5)
+QUARTER_DAY_KEEP: Final = 0.85
 
 
 class BudgetConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -16,12 +24,30 @@ class BudgetConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     floor_share: float = 0.03  # of an equal share: exploration floor
     gain_min: float = 0.002  # a split is moved for a gain of at least this share of the pool's value ...
     doubt: float = 0.5  # ... and this many standard deviations
+    behind: float = (
+        0.02  # of the owner's split: so far behind it, with 95 % certainty, sends the pool back to it
+    )
+    rest_periods: int = 240  # for which the owner's split then holds
+    shadow: bool = False  # wishes nothing, but tells in its policy what it would have moved
+    residual: bool = True  # the learned tilt (residual.py); False: the curves alone
+    hear_margins: bool = True  # the bidder's lambda is the marginal return of its campaign's money
     window_periods: int = 6  # over which delivery is judged
     renew_s: int = 40  # wishes are said again, so that they hold
     policy_s: int = 30
     policy_life_s: int = 900
     late_s: int = 2  # a period waits this long for its events
     quiet_s: int = 30  # and this long when nothing at all is heard
+
+    def safety(self) -> Safety:
+        return Safety(
+            trust_factor=self.trust_factor,
+            floor_share=self.floor_share,
+            gain_min=self.gain_min,
+            doubt=self.doubt,
+            behind=self.behind,
+            behind_keep=0.5 ** (1.0 / self.half_life_periods),
+            rest_periods=self.rest_periods,
+        )
 
 
 class Balance(Struct):
@@ -49,7 +75,13 @@ class State(Struct):
     clock_logical: int = 0
     open: dict[str, dict[str, Tally]] = {}  # by period (as text), by campaign
     too_late: int = 0  # facts that came long after their period was closed
-    curves: dict[str, Curve] = {}
+    curves: dict[str, list[list[float]]] = {}  # evidence by campaign, as ``PoolSplit.rows`` has it
+    accounts: dict[str, list[float]] = {}  # by pool: how it stands against the owner's split
+    units: dict[str, float] = {}  # by pool: the money that its curves count as one, nanos a day
+    lambdas: dict[str, float] = {}  # by campaign, as the bidder paces now
+    late: dict[str, list[float]] = {}  # by campaign: worth of outcomes by periods since their bid, discounted
+    requests: int = 0  # in the open period
+    requests_a_day: float = 0.0
     agents_share: dict[str, float] = {}  # of a campaign's spend that the arm ``agents`` made, averaged
     balances: dict[str, Balance] = {}
     budgets: dict[str, int] = {}  # nanos a day, by campaign of a pool, as last told
@@ -60,6 +92,7 @@ class State(Struct):
     traffic: Traffic = field(default_factory=Traffic)
     arms: dict[str, Arm] = {}
     moves: int = 0
+    shadow_moves: int = 0
     decided: str = "even spending"
     why: str = "nothing measured yet"
     seen: tuple[bytes, bytes] = (b"", b"")  # filled for a snapshot only

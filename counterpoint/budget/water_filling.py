@@ -12,39 +12,48 @@ SEGMENTS = 64
 _HALVINGS = 80
 
 
-def make_feasible(low: Array, high: Array, total: float) -> tuple[Array, Array]:
+def make_feasible(low: Array, high: Array, total: Array | float) -> tuple[Array, Array]:
     """Bounds between which the total can be reached: lower bounds that ask for too much shrink in proportion, upper
-    bounds that allow too little grow alike."""
-    assert total >= 0
+    bounds that allow too little grow alike. Shapes (..., K) and (...)."""
+    whole = np.asarray(total, dtype=np.float64)[..., None]
+    assert (whole >= 0).all()
     assert (low >= 0).all()
     high = np.maximum(low, high)
-    if low.sum() > total:
-        low = low * (total / low.sum())
-    if high.sum() < total:
-        high = high + (total - high.sum()) / len(high)
+    asked = low.sum(axis=-1, keepdims=True)
+    too_much = asked > whole
+    low = low * np.where(too_much, whole / np.where(too_much, asked, 1.0), 1.0)
+    missing = np.maximum(whole - high.sum(axis=-1, keepdims=True), 0.0)
+    high = high + missing / high.shape[-1]
     return low, np.maximum(low, high)
 
 
-def water_fill(slopes_at: Callable[[Array], Array], low: Array, high: Array, total: float) -> Array:
+def water_fill(
+    slopes_at: Callable[[Array], Array],
+    low: Array,
+    high: Array,
+    total: Array | float,
+    segments: int = SEGMENTS,
+) -> Array:
     """Maximise ``sum f_k(x_k)`` with ``low <= x <= high`` and ``sum x = total``, for concave ``f_k``.
 
-    ``slopes_at(x)``: for amounts of shape (K, points), the marginal returns ``f_k'``, of the same shape, falling along
-    each row. Each range is cut into 64 pieces, and pieces are taken by marginal return: exact up to one piece. Needs
+    ``slopes_at(x)``: for amounts of shape (..., K, points), the marginal returns ``f_k'``, of the same shape, falling along
+    each row. Each range is cut into ``segments`` pieces, and pieces are taken by marginal return: exact up to one piece. Needs
     ``sum(low) <= total <= sum(high)`` (see :func:`make_feasible`). Ties go to the earlier row.
     """
-    assert low.sum() <= total * (1 + 1e-9) + 1e-9
-    assert total <= high.sum() * (1 + 1e-9) + 1e-9
-    size = (high - low) / SEGMENTS
-    middles = low[:, None] + size[:, None] * (np.arange(SEGMENTS) + 0.5)
-    order = np.argsort(-slopes_at(middles), axis=None, kind="stable")
-    taken = np.cumsum(np.repeat(size, SEGMENTS)[order])
-    left = total - low.sum()
-    whole = int(np.searchsorted(taken, left, side="right"))
-    rows = order // SEGMENTS
-    filled: Array = low + size * np.bincount(rows[:whole], minlength=len(low))
-    if whole < len(order):
-        rest = left - (taken[whole - 1] if whole else 0.0)
-        filled[rows[whole]] += max(0.0, min(rest, size[rows[whole]]))
+    whole = np.asarray(total, dtype=np.float64)
+    assert (low.sum(axis=-1) <= whole * (1 + 1e-9) + 1e-9).all()
+    assert (whole <= high.sum(axis=-1) * (1 + 1e-9) + 1e-9).all()
+    size = (high - low) / segments
+    middles = low[..., None] + size[..., None] * (np.arange(segments) + 0.5)
+    flat = (*low.shape[:-1], low.shape[-1] * segments)
+    order = np.argsort(-slopes_at(middles).reshape(flat), axis=-1, kind="stable")
+    pieces = np.take_along_axis(np.repeat(size, segments, axis=-1), order, axis=-1)
+    before = np.cumsum(pieces, axis=-1) - pieces
+    left = (whole - low.sum(axis=-1))[..., None]
+    taken = np.clip(left - before, 0.0, pieces)
+    back = np.empty_like(taken)
+    np.put_along_axis(back, order, taken, axis=-1)
+    filled: Array = low + back.reshape(middles.shape).sum(axis=-1)
     return filled
 
 

@@ -48,7 +48,9 @@ def catalog(arms: int) -> Catalog:
     )
 
 
-DAILY = BudgetConfig(period_s=86_400, half_life_periods=8.0, trust_factor=1.2, gain_min=0.005, doubt=0.25)
+DAILY = BudgetConfig(
+    period_s=86_400, half_life_periods=8.0, trust_factor=1.2, gain_min=0.005, doubt=0.25, rest_periods=15
+)
 
 
 class Market:

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from counterpoint.budget.response import GRID, Curve, Posterior, observe
+from counterpoint.budget import shapes
+from counterpoint.budget.response import Evidence, Model, Posterior, observe
 from counterpoint.budget.water_filling import make_feasible, water_fill, water_fill_log
 from tests.budget.market import NANOS, Learned, Market, compare, share_of_oracle
 
@@ -57,22 +58,41 @@ def test_recovers_from_a_jump_within_ten_days() -> None:
 
 def test_a_campaign_without_money_is_missing_not_worthless() -> None:
     """The regression: no spend and no value, read as evidence, starves a campaign for good."""
-    unit = 1e9
-    curves = [Curve(dispersion=1e7), Curve(dispersion=1e7)]
+    model = Model()
+    evidence = Evidence.fresh(np.full(2, 0.01))
+    both = np.ones(2)
+
+    def period(x: list[float], value: list[float]) -> None:
+        observe(
+            evidence,
+            Posterior(evidence, model),
+            model,
+            x=np.array(x),
+            value=np.array(value),
+            time=both,
+            keep=0.92,
+        )
+
     for _ in range(30):
-        for row, curve in enumerate(curves):
-            observe(curve, Posterior(curves, unit), row, spend=unit, value=8e8, time=1.0, keep=0.92)
-    before = Posterior(curves, unit)
-    told = curves[1].periods
+        period([1.0, 1.0], [0.8, 0.8])
+    before = Posterior(evidence, model)
+    told = evidence.periods[1]
     for _ in range(30):
-        observe(curves[0], Posterior(curves, unit), 0, spend=unit, value=8e8, time=1.0, keep=0.92)
-        observe(curves[1], Posterior(curves, unit), 1, spend=0.0, value=0.0, time=1.0, keep=0.92)
-    after = Posterior(curves, unit)
-    x = np.full(2, unit)
-    assert after.marginal(x)[1] == pytest.approx(before.marginal(x)[1], rel=0.25)
-    assert curves[1].periods < 0.2 * told, "doubt grows again"
-    assert after.gain(np.array([0.9, 1.1]) * unit, x)[1] > before.gain(np.array([0.9, 1.1]) * unit, x)[1]
-    assert len(GRID) == len(curves[0].exposure)
+        period([1.0, 0.0], [0.8, 0.0])
+    after = Posterior(evidence, model)
+    assert after.marginal(both)[1] == pytest.approx(before.marginal(both)[1], rel=0.25)
+    assert evidence.periods[1] < 0.2 * told, "doubt grows again"
+    new = np.array([0.9, 1.1])
+    assert after.gains(new, both)[1][1] > before.gains(new, both)[1][1]
+
+
+def test_shapes_are_one_at_an_equal_share_and_their_slopes_are_their_slopes() -> None:
+    x = np.geomspace(0.01, 8.0, 40)
+    assert shapes.values(np.ones(1))[0] == pytest.approx(np.ones(shapes.COUNT))
+    rise = (shapes.values(x * 1.0001) - shapes.values(x * 0.9999)) / (0.0002 * x[:, None])
+    assert shapes.slopes(x) == pytest.approx(rise, rel=1e-4)
+    assert (np.diff(shapes.slopes(x), axis=0) <= 0).all(), "returns diminish"
+    assert shapes.elasticity(x).max() <= 1.0
 
 
 def test_a_starved_campaign_comes_back_when_it_becomes_the_best() -> None:

@@ -1,0 +1,165 @@
+"""Trains the residual policy: antithetic evolution strategies over randomised markets, then judged on others.
+
+A market is a tuning seed of a permanent scenario with what only a policy can learn drawn anew: how advertising carries over
+and saturates (gain, half point, saturation, half-life, or none at all), and how late conversions come. The reward is the
+value of the agent with the policy over that of the same agent without it, on the same market and noise. No seed above 99.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import numpy as np
+from msgspec import Struct
+
+from counterpoint.bench.bidding.verdict import Measured, over_seeds
+from counterpoint.bench.budget.market import Carry, Markets, Play
+from counterpoint.bench.budget.splitters import Agent, Splitter
+from counterpoint.bench.budget.table import EPOCHS_A_DAY, LAGS, Table, kept
+from counterpoint.bench.market.facts import Floats
+from counterpoint.budget.residual import FEATURES, WEIGHT_MAX, Residual
+from counterpoint.budget.state import DAILY_MODEL, DAILY_SAFETY, QUARTER_DAY_KEEP
+from counterpoint.market.load import scenario_named
+
+SCENARIOS: Final = ("adstock-v1", "delay-v1")  # same length; what carries over is drawn anew in both
+SPREAD: Final = 0.4
+RATE: Final = 20.0  # weights per unit of log value
+HELD_OUT: Final = 20  # markets, drawn from other seeds than those of the training
+
+
+class Course(Struct, frozen=True, kw_only=True):
+    """``gain``: of each round's policy on its training markets; ``held_out``: of the last on markets of other seeds."""
+
+    seeds: tuple[int, ...]
+    rounds: int
+    markets: int
+    gain: list[float]
+    held_out: Measured
+    residual: Residual
+
+
+def played(markets: Markets, splitter: Splitter) -> Floats:
+    """(B, epochs) true expected value."""
+    play = Play(markets)
+    x = splitter.begin(markets)
+    out = np.zeros((markets.count, markets.epochs))
+    for epoch in range(markets.epochs):
+        value, seen = play.step(epoch, x * markets.money(epoch)[:, None] / markets.arms)
+        out[:, epoch] = value.sum(axis=1)
+        x = splitter.next(seen)
+    return out
+
+
+def agent(weights: Floats | None = None, learned: Residual | None = None) -> Agent:
+    return Agent(DAILY_MODEL, DAILY_SAFETY, QUARTER_DAY_KEEP, weights=weights, learned=learned)
+
+
+def drawn(tables: list[Table], seeds: list[int], rng: np.random.Generator, traffic: float = 10.0) -> Markets:
+    """Markets whose carry-over and delays are drawn."""
+    n = len(tables)
+    none = rng.random(n) < 0.2
+    carry = Carry(
+        gain=np.where(none, 0.0, rng.uniform(0.0, 3.0, n)),
+        half_at=np.exp(rng.uniform(np.log(0.03), np.log(0.4), n)),
+        saturates_at=np.where(
+            none | (rng.random(n) < 0.25), np.inf, np.exp(rng.uniform(np.log(0.2), np.log(2.0), n))
+        ),
+        keep=0.5 ** (1.0 / (EPOCHS_A_DAY * np.exp(rng.uniform(np.log(1.0), np.log(6.0), n)))),
+    )
+    late = []
+    for table in tables:
+        mean = np.exp(rng.uniform(np.log(0.2), np.log(10.0)))  # epochs
+        share = np.diff(1.0 - np.exp(-np.arange(LAGS + 1) / mean), append=1.0)
+        mix = rng.uniform()
+        late.append(msgspec.structs.replace(table, delay=mix * table.delay + (1 - mix) * share))
+    days = tables[0].spend.shape[0] // EPOCHS_A_DAY
+    return Markets(late, seeds, carry, traffic, days)
+
+
+def train(
+    seeds: tuple[int, ...],
+    rounds: int,
+    markets: int,
+    folder: Path | None,
+    report: Callable[[str, float], None] = lambda label, share: None,
+    rng_seed: int = 0,
+) -> Course:
+    """Deterministic given its arguments. The last fifth of ``seeds`` is held out."""
+    rng = np.random.default_rng(rng_seed)
+    cut = max(1, len(seeds) - max(1, len(seeds) // 5))
+    made: dict[tuple[str, int], Table] = {}
+    for k, seed in enumerate(seeds):
+        for name in SCENARIOS:
+            made[name, seed] = kept(scenario_named(name), seed, folder)
+        report(f"market {seed}", 0.2 * (k + 1) / len(seeds))
+
+    def some(of: tuple[int, ...], n: int) -> Markets:
+        names = [SCENARIOS[int(i)] for i in rng.integers(0, len(SCENARIOS), n)]
+        chosen = [int(s) for s in rng.choice(np.array(of), n)]
+        noise = [int(s) for s in rng.integers(1_000_000, 2_000_000, n)]
+        return drawn([made[key] for key in zip(names, chosen, strict=True)], noise, rng)
+
+    def gains(weights: Floats, where: Markets, base: Floats) -> Floats:
+        return np.asarray(np.log(played(where, agent(weights)).sum(axis=1) / base))
+
+    theta, moment = np.zeros(len(FEATURES)), np.zeros(len(FEATURES))
+    course: list[float] = []
+    averaged = np.zeros(len(FEATURES))
+    for turn in range(rounds):
+        where = some(seeds[:cut], markets)
+        base = played(where, agent()).sum(axis=1)
+        slope = np.zeros_like(theta)
+        # orthogonal directions: each feature is asked once a round
+        ways = np.linalg.qr(rng.normal(size=(theta.size, theta.size)))[0]
+        for way in ways:
+            up, down = gains(theta + SPREAD * way, where, base), gains(theta - SPREAD * way, where, base)
+            slope += float((up - down).mean()) / (2 * SPREAD) * way
+        moment = 0.8 * moment + 0.2 * slope
+        theta = np.clip(theta + RATE * moment, -WEIGHT_MAX, WEIGHT_MAX)
+        if turn >= rounds // 2:  # the mean of the later half: less noise than the last
+            averaged += theta / (rounds - rounds // 2)
+        course.append(100.0 * float(gains(theta, where, base).mean()))
+        report(f"round {turn + 1}: {course[-1]:+.2f} %", 0.2 + 0.75 * (turn + 1) / rounds)
+    where = some(seeds[cut:], HELD_OUT)
+    base = played(where, agent()).sum(axis=1)
+    held_out = over_seeds([100.0 * x for x in gains(averaged, where, base).tolist()])
+    said = f"{held_out.value:+.2f} % [{held_out.low or 0:+.2f}, {held_out.high or 0:+.2f}] on {HELD_OUT} markets held out"
+    residual = Residual(
+        name="residual-v1",
+        features=FEATURES,
+        weights=tuple(round(float(w), 4) for w in averaged),
+        trained_on=f"{rounds} rounds of {len(FEATURES)} antithetic pairs on {markets} drawn markets of {', '.join(SCENARIOS)}",
+        seeds=f"{seeds[0]}-{seeds[cut - 1]}, held out {seeds[cut]}-{seeds[-1]}; chance {rng_seed}",
+        gain=said,
+    )
+    return Course(
+        seeds=seeds, rounds=rounds, markets=markets, gain=course, held_out=held_out, residual=residual
+    )
+
+
+def plot(course: Course, path: Path) -> None:
+    """PNG: gain on the training markets by round, and on those held out at the end."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(7, 3.2), layout="constrained")
+    axes.plot(range(1, len(course.gain) + 1), course.gain, marker=".", label="training markets")
+    h = course.held_out
+    axes.errorbar(
+        [len(course.gain) + 2],
+        [h.value],
+        yerr=[[h.value - (h.low or h.value)], [(h.high or h.value) - h.value]],
+        fmt="o",
+        capsize=3,
+        label="held out, 95 %",
+    )
+    axes.axhline(0.0, color="grey", linewidth=0.8)
+    axes.set(xlabel="round", ylabel="value against u = 0, %", title="Training of the residual policy")
+    axes.legend()
+    figure.savefig(path, dpi=90)
+    plt.close(figure)
