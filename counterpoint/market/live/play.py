@@ -97,7 +97,8 @@ class Played(Struct, frozen=True, kw_only=True):
 
 
 class Game:
-    """One live system in one market. ``log`` takes a line an auction, in order."""
+    """One live system in one market. ``log`` takes a line an auction, in order. ``system``: made with the arguments of
+    :class:`LiveSystem`, and one of them to its last method."""
 
     def __init__(
         self,
@@ -110,10 +111,11 @@ class Game:
         ids: IdSource | None = None,
         ledger_url: str = LEDGER_IN_MEMORY,
         log: Callable[[Line], None] | None = None,
+        system: Callable[..., LiveSystem] = LiveSystem,
     ) -> None:
         self.house = House(World(scenario, seed))
         self.scenario = scenario
-        self.system = LiveSystem(
+        self.system = system(
             catalogue(scenario, STARTS_AT_NS),
             now_ns=STARTS_AT_NS,
             seed=seed,
@@ -206,7 +208,7 @@ class Game:
                 if self._log is not None:
                     self._log(Line(start + row, "", 0, False, 0, ""))
                 continue
-            self._hold(start + row, row, venues[row], bids[0][1], bids[0][0].price_micros)
+            self._hold(start + row, row, venues[row], bids[0][1], bids[0][0])
         return len(auctions)
 
     def _hold(self, index: int, row: int, venue: int, signed: SignedBid, micros: int) -> None:

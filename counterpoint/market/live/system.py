@@ -23,7 +23,7 @@ from counterpoint.bidder.allowance_desk import AllowanceDesk
 from counterpoint.bidder.allowances import AllowanceBook
 from counterpoint.bidder.arm_budgets import ArmBudgets
 from counterpoint.bidder.attribution import Attribution, Order
-from counterpoint.bidder.commit import BidContext, Committed
+from counterpoint.bidder.commit import BidContext
 from counterpoint.bidder.directory import Directory
 from counterpoint.bidder.engine import Engine
 from counterpoint.bidder.experiment import ARMS, Experiment
@@ -171,9 +171,12 @@ class LiveSystem:
 
     # ---- one request, one notice
 
-    def place(self, request: BidRequest, exchange: str) -> list[tuple[Committed, SignedBid]] | NoBidReason:
-        """What the bidder answers now."""
-        return self.engine.place(request, exchange, self.clock.now_ns())
+    def place(self, request: BidRequest, exchange: str) -> list[tuple[int, SignedBid]] | NoBidReason:
+        """What the bidder answers now: bids with their prices, micros CPM."""
+        bids = self.engine.place(request, exchange, self.clock.now_ns())
+        if isinstance(bids, NoBidReason):
+            return bids
+        return [(bid.price_micros, signed) for bid, signed in bids]
 
     def notice(self, kind: NoticeKind, bid: SignedBid, values: NoticeValues) -> NoticeOutcome:
         """As the tracker takes a verified notice; the batch it travels in leaves with the step at the latest."""
