@@ -370,6 +370,47 @@ def bench_delivery(json: JsonOption = None, seed: int = 1) -> None:
     _write_json(json, results)
 
 
+@bench_app.command("parity")
+def bench_parity(
+    scenario: Annotated[
+        list[str] | None, typer.Option(help="By name or path, as often as wanted; default stationary-v1.")
+    ] = None,
+    seeds: Annotated[
+        str, typer.Option(help="0-99 tune, 100-199 validate, 10000 and above test.")
+    ] = "100-104",
+    auctions: Annotated[int, typer.Option(min=100, help="Of each scenario, from its beginning.")] = 2_000,
+    agents: Annotated[str, typer.Option(help="Live learners: all, none, or names with commas.")] = "all",
+    step_s: Annotated[int, typer.Option(min=1, max=100, help="Market seconds between two ticks.")] = 60,
+    json: JsonOption = None,
+) -> None:
+    """The market driven in process and over HTTP: same bytes, and paired differences of outcomes."""
+    from counterpoint.bench import parity
+    from counterpoint.bench.market.scoreboard import parse_seeds
+    from counterpoint.market.live.agents import agents_named
+    from counterpoint.market.load import find_scenario
+
+    scenarios = [find_scenario(name) for name in scenario or ["stationary-v1"]]
+    wanted, chosen = agents_named(agents), parse_seeds(seeds)
+    pairs = []
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=console,
+    ) as progress:
+        task = progress.add_task("both ways", total=len(scenarios) * len(chosen))
+        for each in scenarios:
+            for seed in chosen:
+                pairs.append(parity.pair(each, seed, auctions, wanted, step_s))
+                progress.advance(task)
+    for table in parity.tables(pairs):
+        Console(width=None if sys.stdout.isatty() else WIDTH_OF_FILES).print(table)
+    _write_json(json, {"pairs": pairs, "differences": parity.differences(pairs)})
+    if not all(d.agrees for d in parity.differences(pairs)):
+        raise typer.Exit(1)
+
+
 @bench_app.command("bidding")
 def bench_bidding(
     json: JsonOption = None,

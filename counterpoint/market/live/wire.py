@@ -39,7 +39,9 @@ from counterpoint.openrtb.nobid import NoBidReason
 from counterpoint.openrtb.objects import BidRequest
 
 T = TypeVar("T")
-ADS_KEPT: Final = 50_000  # won ads whose URLs people may still follow; past that the oldest are not followed any more
+ADS_KEPT: Final = (
+    50_000  # won ads whose URLs people may still follow; past that the oldest are not followed any more
+)
 TIMEOUT_S: Final = 60.0  # of a call; a test machine may stand still for a while
 FLUSH_MS: Final = 0.01  # one notice at a time: it has no company to wait for
 
