@@ -81,7 +81,7 @@ def ask(
     now_ns: int,
     key: int,
 ) -> None:
-    """Fill ``scratch.query``. ``media`` bits and ``sizes``: the union over the imps that are answered."""
+    """Fill ``scratch.query``, and what imps share of ``scratch.contexts``. ``media`` bits and ``sizes``: the union over the imps that are answered."""
     site, app, device = request.site, request.app, request.device
     channel = domain = bundle = language = ""
     categories: tuple[str, ...] = ()
@@ -108,6 +108,15 @@ def ask(
         if geo is not None:
             country = geo.country
             region = geo.region
+    week_hour = hour_of_week(now_ns)
+    scratch.contexts.request(
+        bundle or (place.domain if place is not None else ""),
+        categories[0] if categories else "",
+        device_type,
+        os,
+        country,
+        week_hour,
+    )
     scratch.facets.fill(
         scratch.query,
         exchange,
@@ -121,7 +130,7 @@ def ask(
         domain,
         bundle,
         categories,
-        hour_of_week(now_ns),
+        week_hour,
         language,
         now_ns,
         key,

@@ -58,6 +58,7 @@ class Committed(Struct, frozen=True, gc=False):
     allowance_id: str
     until_ns: int
     price_micros: int
+    context: bytes
 
 
 class Refusals:
@@ -156,6 +157,7 @@ def commit(
                     allowance_id,
                     until_ns,
                     price_micros,
+                    choice.context,
                 )
             )
             break

@@ -60,12 +60,15 @@ class Candidate(Struct, frozen=True, gc=False, array_like=True):
     win_rate: float
     score: float  # expected surplus
     price_propensity: float
+    click: float  # chance of a click here, and
+    conversion: float  # of a conversion per click, by the value model
 
 
 class ImpCandidates(Struct, frozen=True, gc=False, array_like=True):
     imp: int  # position in request.imp
     floor: int  # nanos, account currency
     candidates: tuple[Candidate, ...]  # best first, at least one
+    context: bytes = b""  # the imp's features, hashed (bidding/features.py)
 
 
 class Candidates(Struct, frozen=True, gc=False, array_like=True):
@@ -171,7 +174,8 @@ def decide(
     ask(scratch, request, exchange, media_all, sizes_all, now_ns, rng_key)
     if trace is not None:
         trace.eligible(part.index.eligible(scratch.query, scratch.index, view.live), scratch)
-    admitted = given.match(left, arm, records(user.events), user.known_since_ns, now_ns)
+    events = records(user.events)
+    admitted = given.match(left, arm, events, user.known_since_ns, now_ns)
     matched = scratch.counts.item(COUNT_MATCHED)
     if trace is not None:
         trace.admitted(matched, admitted, scratch)
@@ -191,6 +195,9 @@ def decide(
     if allowed is None:
         return NoBid(request.id, NoBidReason.UNREADABLE_LIMIT)
 
+    contexts = scratch.contexts
+    if user.key:
+        contexts.person(len(events))
     currency, rate = conversion
     secure_only = place.profile.secure_only
     auction_type = request.at or place.profile.auction_type
@@ -204,6 +211,7 @@ def decide(
             continue
         key = rng_key if at == 0 else mix64(rng_key + at)
         fit = fit_of(part.index, scratch, imp, media, sizes, secure_only or imp.secure == 1, key)
+        contexts.imp(imp, sizes)
         simple = media & (media - 1) == 0 and stages is None
         pairs = -1
         kept = 0
@@ -218,6 +226,7 @@ def decide(
                 auction_type,
                 floor,
                 np.uint64(key),
+                events,
             )
             pairs = scratch.counts.item(COUNT_PAIRS)
         if pairs < 0:
@@ -236,6 +245,7 @@ def decide(
                     part,
                     left,
                     arm,
+                    events,
                     scratch,
                     stages,
                 )
@@ -250,7 +260,7 @@ def decide(
         if kept == 0:
             reason = _further(reason, _why_none_priced(scratch))
             continue
-        found.append(ImpCandidates(at, floor, _read_top(kept, scratch)))
+        found.append(ImpCandidates(at, floor, _read_top(kept, scratch), contexts.packed()))
     if not found:
         return NoBid(request.id, reason)
     last = scratch.limited.item(0)
@@ -323,6 +333,7 @@ def _choose_and_price(
     part: CatalogPart,
     left: AllowancesLeft,
     arm: int,
+    events: NDArray[np.int64],
     s: Scratch,
     stages: StageClock | None,
 ) -> int:
@@ -350,7 +361,8 @@ def _choose_and_price(
         segment = bidding.segments.get(place.segment_names[media.bit_length()], 0)
         price(
             n, s.chosen_li, s.chosen_ctr, bidding.money, bidding.values, tables.ceilings, bidding.tables,
-            bidding.segment_values, segment, auction_type, floor, draws, s.money, s.rates,
+            bidding.segment_values, *bidding.value_model, s.context, events, segment, auction_type, floor, draws,
+            s.money, s.rates,
         )  # fmt: skip
     else:
         for mtype in range(1, 5):
@@ -370,7 +382,8 @@ def _choose_and_price(
             segment = bidding.segments.get(place.segment_names[mtype], 0)
             price(
                 k, s.media_li, s.media_ctr, bidding.money, bidding.values, tables.ceilings, bidding.tables,
-                bidding.segment_values, segment, auction_type, floor, draws, s.media_money, s.media_rates,
+                bidding.segment_values, *bidding.value_model, s.context, events, segment, auction_type, floor, draws,
+                s.media_money, s.media_rates,
             )  # fmt: skip
             kernels.put_back(k, s.at, s.media_money, s.media_rates, s.money, s.rates)
     kept = kernels.rank(

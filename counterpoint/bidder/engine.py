@@ -286,7 +286,17 @@ class Engine:
             archived = self._archived(made, request)
             for bid, signed in bids:
                 self.outbox.offer(
-                    make_placed(signed, bid, made.made, request, made.view, made.place, self.source, archived)
+                    make_placed(
+                        signed,
+                        bid,
+                        made.made,
+                        request,
+                        made.user,
+                        made.view,
+                        made.place,
+                        self.source,
+                        archived,
+                    )
                 )
         return bids
 
@@ -363,7 +373,17 @@ class Engine:
                     made_bid.adm = ""
                 if self.outbox is not None and tells:
                     self.outbox.offer(
-                        make_placed(signed, bid, made, request, considered.view, place, self.source, archived)
+                        make_placed(
+                            signed,
+                            bid,
+                            made,
+                            request,
+                            considered.user,
+                            considered.view,
+                            place,
+                            self.source,
+                            archived,
+                        )
                     )
             return whole or make_response(made, place, bids)
         except AssertionError as error:

@@ -121,10 +121,11 @@ def _check_candidates(view: View, name: str, made: Candidates) -> int:
             campaign = view.part.frame.money.item(bid.line_item, 0)
             ceiling = view.part.ceilings.item(campaign)
             numbers = (bid.click_rate, bid.creative_propensity, bid.win_rate, bid.score, bid.price_propensity)
+            chances = (bid.click_rate, bid.click, bid.conversion)
             sane = (
                 max(1, choice.floor) <= bid.price <= min(bid.paced, ceiling)
                 and all(map(math.isfinite, numbers))
-                and 0.0 <= bid.click_rate <= 1.0
+                and all(0.0 <= chance <= 1.0 for chance in chances)
                 and 0.0 < bid.creative_propensity <= 1.0 + 1e-9
                 and 0.0 < bid.price_propensity <= 1.0 + 1e-9
                 and 0.0 <= bid.win_rate <= 1.0

@@ -36,7 +36,9 @@ T_CHOICE_PROPENSITY: Final = 1
 T_WIN_RATE: Final = 2
 T_SCORE: Final = 3
 T_PRICE_PROPENSITY: Final = 4
-TOP_FLOATS: Final = 5
+T_CLICK: Final = 5
+T_CONVERSION: Final = 6
+TOP_FLOATS: Final = 7
 
 TIE_SALT: Final = 0x7261_6E6B_7469_6573
 
@@ -198,5 +200,7 @@ def rank(
         top_floats[at, T_WIN_RATE] = rates[0, i]
         top_floats[at, T_SCORE] = score
         top_floats[at, T_PRICE_PROPENSITY] = rates[2, i]
+        top_floats[at, T_CLICK] = rates[3, i]
+        top_floats[at, T_CONVERSION] = rates[4, i]
         kept = min(kept + 1, room)
     return kept

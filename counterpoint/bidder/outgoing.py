@@ -11,9 +11,10 @@ from counterpoint.bidder.commit import BidContext, Committed
 from counterpoint.bidder.decide import Candidates
 from counterpoint.bidder.experiment import ARMS
 from counterpoint.bidder.frequency import UserState
-from counterpoint.bidder.part import ExchangePart
+from counterpoint.bidder.part import R_KEY, ExchangePart
 from counterpoint.bidder.signing import SignedBid
 from counterpoint.bidder.view import View
+from counterpoint.bidding.policy import shown_before
 from counterpoint.events.facts import AuctionLost, BidPlaced
 from counterpoint.openrtb.identity import archive_request
 from counterpoint.openrtb.objects import BidRequest
@@ -66,6 +67,7 @@ def make_placed(
     bid: Committed,
     made: Candidates,
     request: BidRequest,
+    user: UserState,
     view: View,
     place: ExchangePart,
     source: str,
@@ -89,7 +91,12 @@ def make_placed(
         paced_nanos=candidate.paced,
         floor_nanos=bid.floor,
         click_rate=candidate.click_rate,
-        conversion_rate=view.conversion_rate(candidate.line_item, made.bidding_version),
+        conversion_rate=candidate.conversion,
+        click_chance=candidate.click,
+        context=bid.context,
+        exposed=shown_before(user.events, view.part.rules.item(candidate.line_item, R_KEY))
+        if user.key
+        else 0,
         win_rate=candidate.win_rate,
         auction_type=made.auction_type,
         explored=candidate.explored != 0,

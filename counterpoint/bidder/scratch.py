@@ -7,6 +7,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from counterpoint.bidder.contexts import Contexts
 from counterpoint.bidder.kernels import COUNTS, TOP_FLOATS, TOP_INTS
 from counterpoint.bidder.part import CatalogPart
 from counterpoint.catalog.facets import Facets
@@ -39,6 +40,8 @@ class Scratch:
         "chosen_ctr",
         "chosen_li",
         "chosen_propensity",
+        "context",
+        "contexts",
         "counts",
         "facets",
         "fits",
@@ -72,12 +75,14 @@ class Scratch:
         self.chosen_ctr: NDArray[np.float64] = np.zeros(MAX_ELIGIBLE, np.float64)
         self.chosen_propensity: NDArray[np.float64] = np.zeros(MAX_ELIGIBLE, np.float64)
         self.money: NDArray[np.int64] = np.zeros((4, MAX_ELIGIBLE), np.int64)
-        self.rates: NDArray[np.float64] = np.zeros((3, MAX_ELIGIBLE), np.float64)
+        self.rates: NDArray[np.float64] = np.zeros((5, MAX_ELIGIBLE), np.float64)
+        self.contexts = Contexts()
+        self.context: NDArray[np.uint32] = self.contexts.array  # of the imp at hand
         # for imps that offer more than one media type: prices are per media type, so each has its own pass
         self.at: NDArray[np.int32] = np.zeros(MAX_ELIGIBLE, np.int32)
         self.media_li: NDArray[np.int32] = np.zeros(MAX_ELIGIBLE, np.int32)
         self.media_ctr: NDArray[np.float64] = np.zeros(MAX_ELIGIBLE, np.float64)
         self.media_money: NDArray[np.int64] = np.zeros((4, MAX_ELIGIBLE), np.int64)
-        self.media_rates: NDArray[np.float64] = np.zeros((3, MAX_ELIGIBLE), np.float64)
+        self.media_rates: NDArray[np.float64] = np.zeros((5, MAX_ELIGIBLE), np.float64)
         self.top_ints: NDArray[np.int64] = np.zeros((CANDIDATES_MAX, TOP_INTS), np.int64)
         self.top_floats: NDArray[np.float64] = np.zeros((CANDIDATES_MAX, TOP_FLOATS), np.float64)

@@ -99,7 +99,6 @@ class View:
         "arms",
         "arms_trusting",
         "bidding_fallback",
-        "conversion_rates",
         "creative_fallback",
         "digest",
         "experiment",
@@ -130,8 +129,6 @@ class View:
         self.stopped = "all" in inputs.stops or inputs.settings.get("all/enabled", 1) == 0
         self.live = _live(part, inputs)
         self.digest = view_digest(inputs)
-        bidding = self.policy("bidding")
-        self.conversion_rates = bidding.conversion_rates if isinstance(bidding, BiddingPolicy) else {}
 
     def manifest(self) -> ViewManifest:
         return ViewManifest(
@@ -143,12 +140,6 @@ class View:
             stops=sorted(self.inputs.stops),
             quarantined=sorted(self.inputs.quarantined),
         )
-
-    def conversion_rate(self, line_item: int, bidding_version: int) -> float:
-        """Predicted conversions per click, as the bidding policy in use said; its owner's prior where it did not."""
-        rates = self.conversion_rates if bidding_version else {}
-        item = self.part.line_items[line_item]
-        return rates.get(item.id, item.expected_conversion_rate)
 
     def policy(self, agent: str) -> Policy | None:
         """The agent's policy as held, whether or not it is in use now."""

@@ -24,7 +24,9 @@ from counterpoint.base.ids import digest
 from counterpoint.base.money import NANOS_PER_MICRO
 from counterpoint.base.seen import SeenIds
 from counterpoint.bidding import pacing
+from counterpoint.bidding.calibration import Reliability
 from counterpoint.bidding.cost_watch import Cost, judge
+from counterpoint.bidding.outcomes import Counts, Impression, Outcomes, OutcomesState
 from counterpoint.bidding.pacing import EVEN_PPM, PPM, Pace
 from counterpoint.bidding.policy import AGENT, BiddingPolicy, encode
 from counterpoint.bidding.rates import Rates
@@ -84,7 +86,8 @@ class BiddingLearner:
     def __init__(self, catalog: Catalog | None = None, config: BiddingConfig | None = None) -> None:
         self.config = config if config is not None else BiddingConfig()
         self._curves = WinCurves(self.config.curve_half_life_s)
-        self._rates = Rates(self.config.rates_half_life_s, self.config.conversion_maturity_s)
+        self._rates = Rates(self.config.rates_half_life_s)
+        self._outcomes = Outcomes(self._rates)
         self._state = State(rates=self._rates.state)
         self._seen = SeenIds()
         self._desk = ProposalDesk(AGENT)
@@ -141,7 +144,9 @@ class BiddingLearner:
             state.money.setdefault(campaign_id, Money(budget=budget))
             state.paces.setdefault(campaign_id, Pace())
             state.costs.setdefault(campaign_id, Cost())
+        self._rates.set_priors({name: item.expected_conversion_rate for name, item in self._items.items()})
         self._rates.forget(set(self._items), set(self._campaigns))
+        self._outcomes.forget(set(self._items), set(self._campaigns))
 
     # ---- the verbs
 
@@ -158,7 +163,7 @@ class BiddingLearner:
     def tick(self, now_ns: int) -> list[Decision]:
         state, config = self._state, self.config
         self._age(now_ns)
-        state.dirty |= self._rates.mature(now_ns)
+        state.dirty |= self._outcomes.tick(now_ns)
         if now_ns - state.stepped_at_ns >= config.pacing_step_ms * NS_PER_MS:
             self._pace(now_ns)
         decisions: list[Decision] = []
@@ -176,20 +181,32 @@ class BiddingLearner:
     def explain(self) -> tuple[str, str]:
         return self._state.last, self._state.why
 
+    def contained(self) -> Counts:
+        """Outcomes that could not be, since the start."""
+        return self._outcomes.state.counts
+
+    def reliability(self) -> tuple[Reliability, Reliability]:
+        """Whether predicted clicks and conversions came true on what was won."""
+        return self._outcomes.model.reliability()
+
     def snapshot(self) -> bytes:
         clock = self._desk.clock
         self._state.clock_physical_ns, self._state.clock_logical = clock.physical_ns, clock.logical
         curves = msgspec.Raw(_ENCODER.encode(self._curves.dump()))
-        return _ENCODER.encode(Snapshot(self._state, curves, self._seen.dump()))
+        outcomes = msgspec.Raw(_ENCODER.encode(self._outcomes.dump()))
+        return _ENCODER.encode(Snapshot(self._state, curves, outcomes, self._seen.dump()))
 
     def restore(self, raw: bytes) -> None:
         """Raises ``msgspec.DecodeError`` or ``ValueError`` on a snapshot that is not one of ours."""
         snapshot = msgspec.msgpack.decode(raw, type=Snapshot)
         curves = WinCurves(self.config.curve_half_life_s)
         curves.load(snapshot.curves)
+        outcomes = Outcomes(self._rates)
+        outcomes.load(msgspec.msgpack.decode(snapshot.outcomes, type=OutcomesState))
         self._seen.load(snapshot.seen)
         self._curves, self._state = curves, snapshot.state
         self._rates.state = snapshot.state.rates
+        self._outcomes = outcomes
         clock = HybridClock(AGENT, self._state.clock_physical_ns, self._state.clock_logical)
         self._desk = ProposalDesk(AGENT, clock)
         self._fit_to_catalog()
@@ -214,6 +231,8 @@ class BiddingLearner:
             kind=kind_of(mean, click_rate),
             auction_type=bid.auction_type,
             floor_nanos=bid.floor_nanos,
+            context=bid.context,
+            exposed=max(bid.exposed, 0),
         )
         if mean is not None:
             mean.add(click_rate)
@@ -256,18 +275,39 @@ class BiddingLearner:
             self._state.doubted_at_ns[exchange] = now_ns
 
     def _on_impression(self, seen: ImpressionSeen, now_ns: int) -> None:
-        bid = self._state.open_bids.pop(seen.bid_id, None)
-        if seen.arm not in ARMS_WITHOUT_PREDICTED_CLICKS:
-            self._rates.impression(seen.segment, bid.click_rate if bid is not None else None)
-            self._state.dirty = True
+        if seen.line_item_id in self._items:
+            self._outcomes.shown(seen.bid_id, self._impression(seen, now_ns))
+        self._state.open_bids.pop(seen.bid_id, None)
+
+    def _impression(self, seen: ImpressionSeen | ClickSeen, now_ns: int) -> Impression:
+        """Of a bid that is forgotten, what the event itself tells; its click rate then teaches nothing."""
+        bid = self._state.open_bids.get(seen.bid_id)
+        predicted = seen.arm not in ARMS_WITHOUT_PREDICTED_CLICKS
+        return Impression(
+            min(seen.happened_at_ns, now_ns),
+            seen.segment,
+            seen.exchange,
+            self._items[seen.line_item_id].campaign_id,
+            seen.line_item_id,
+            bid.click_rate if bid is not None else 0.0,
+            bid.context if bid is not None else b"",
+            bid.exposed if bid is not None else 0,
+            predicted and bid is not None,
+        )
 
     def _on_click(self, click: ClickSeen, now_ns: int) -> None:
-        if click.arm not in ARMS_WITHOUT_PREDICTED_CLICKS:
-            self._rates.click(click.segment)
         if click.line_item_id in self._items:
-            campaign_id = self._items[click.line_item_id].campaign_id
-            self._rates.trial(
-                click.line_item_id, campaign_id, min(click.happened_at_ns, now_ns), False, now_ns
+            shown = self._impression(click, now_ns)
+            if click.bid_id in self._state.open_bids:  # the click overtook its impression
+                self._outcomes.shown(click.bid_id, shown)
+                self._state.open_bids.pop(click.bid_id)
+            campaign = self._campaigns[shown.campaign_id]
+            self._outcomes.clicked(
+                click.bid_id,
+                min(click.happened_at_ns, now_ns),
+                campaign.advertiser_id,
+                campaign.click_window_s,
+                shown,
             )
         if click.arm not in ARMS_WITHOUT_OUR_PRICES:
             cost = self._cost(click.campaign_id, now_ns)
@@ -278,11 +318,9 @@ class BiddingLearner:
     def _on_conversion(self, order: ConversionAttributed, now_ns: int) -> None:
         if order.by != "click" or order.line_item_id not in self._items:
             return
-        campaign_id = self._items[order.line_item_id].campaign_id
-        bought_at_ns = min(order.bid_at_ns or order.happened_at_ns, now_ns)
-        self._rates.trial(order.line_item_id, campaign_id, bought_at_ns, True, now_ns)
-        self._rates.order(campaign_id, order.value_micros)
-        self._state.dirty = True
+        if self._outcomes.converted(order.bid_id, min(order.happened_at_ns, now_ns)):
+            self._rates.order(self._items[order.line_item_id].campaign_id, order.value_micros)
+            self._state.dirty = True
 
     def _on_traffic(self, counted: TrafficCounted, now_ns: int) -> None:
         self._state.supply |= any(n > 0 for n in counted.requests.values())
@@ -379,6 +417,7 @@ class BiddingLearner:
             elapsed_s = elapsed_ns / NS_PER_S
             self._curves.decay(elapsed_s)
             self._rates.decay(elapsed_s)
+            self._outcomes.decay(elapsed_s)
             factor = 0.5 ** (elapsed_s / SHARE_HALF_LIFE_S)
             state.bids_all *= factor
             state.bids_governed *= factor
@@ -486,7 +525,6 @@ class BiddingLearner:
                 )
                 for name, campaign in self._campaigns.items()
             },
-            ctr_factors={name: rates.factor(name) for name in rates.state.clicks},
             conversion_rates={
                 name: rates.conversion_rate(name, item.campaign_id, item.expected_conversion_rate)
                 for name, item in items.items()
@@ -500,6 +538,7 @@ class BiddingLearner:
             },
             exploration_rate=self.config.exploration_rate,
             exploration_span=self.config.exploration_span,
+            value=self._outcomes.model.weights(),
         )
 
     def _publish(self, now_ns: int) -> Decision:

@@ -24,7 +24,17 @@ from numpy.typing import NDArray
 from counterpoint.base.errors import PolicyRefused
 from counterpoint.base.ids import digest
 from counterpoint.base.money import PRICE_MICROS_MAX
+from counterpoint.base.seen import hash_id
 from counterpoint.base.unreadable import UNREADABLE
+from counterpoint.bidding.chances import (
+    NO_WEIGHTS,
+    ValueWeights,
+    calibration_table,
+    check_weights,
+    shown_before,
+    slot_factors,
+)
+from counterpoint.bidding.features import EXPOSED_MAX, FIELDS, exposure_level, feature
 from counterpoint.bidding.price import (
     CLASSES,
     KNOTS_MAX,
@@ -41,6 +51,8 @@ from counterpoint.bidding.price import (
 from counterpoint.catalog.model import Campaign, Goal, LineItem, Media
 
 __all__ = [
+    "EXPOSED_MAX",
+    "FIELDS",
     "BiddingFrame",
     "BiddingPolicy",
     "CompiledBidding",
@@ -51,8 +63,11 @@ __all__ = [
     "decode",
     "encode",
     "explain_price",
+    "exposure_level",
+    "feature",
     "prepare_bidding",
     "price",
+    "shown_before",
     "validate",
 ]
 
@@ -95,6 +110,7 @@ class BiddingPolicy(Struct, frozen=True, kw_only=True):
     order_values_micros: dict[str, float] = {}  # campaign id (Goal.VALUE) -> mean order value
     exploration_rate: float = 0.0  # share of bids with a jittered price
     exploration_span: float = 0.0  # jitter is within (1 - span, 1 + span) of the price
+    value: ValueWeights = NO_WEIGHTS  # what features do to the chances of clicks and conversions
 
 
 _ENCODER = msgspec.msgpack.Encoder(order="deterministic")
@@ -133,6 +149,7 @@ class BiddingFrame:
     click_rate: FloatArray  # by line item: the owner's prior
     conversion_rate: FloatArray  # by line item: the owner's prior
     money: IntArray  # [line item, 3]: campaign position, bid minimum, bid maximum (micros CPM)
+    names: NDArray[np.uint64]  # [line item, 2]: hashes of campaign and line item
 
 
 GOALS = (Goal.REACH, Goal.CLICKS, Goal.CONVERSIONS, Goal.VALUE)
@@ -162,6 +179,9 @@ def prepare_bidding(
         click_rate=np.array([item.expected_click_rate for item in line_items], dtype=np.float64),
         conversion_rate=np.array([item.expected_conversion_rate for item in line_items], dtype=np.float64),
         money=money,
+        names=np.array(
+            [(hash_id(item.campaign_id), hash_id(item.id)) for item in line_items], dtype=np.uint64
+        ).reshape(n, 2),
     )
 
 
@@ -171,17 +191,17 @@ def prepare_bidding(
 def compile_bidding(policy: BiddingPolicy | None, frame: BiddingFrame) -> CompiledBidding:
     """``None`` is the stated fallback: DEFAULT_SHADE x the expected value by the owner's priors alone (the creative's
     click rate is not used either), no multiplier, no curve, no exploration. Expects a validated policy."""
-    click = _per_click(policy, frame)
-    values = np.zeros((len(frame.goal), 4), dtype=np.float64)
-    reach = frame.goal == GOALS.index(Goal.REACH)
-    values[:, 0] = np.where(reach, frame.goal_value, 0.0)
-    values[:, 1] = np.where(reach, 0.0, click)
+    values = np.zeros((len(frame.goal), 6), dtype=np.float64)
+    values[:, 0] = np.where(frame.goal == GOALS.index(Goal.REACH), frame.goal_value, 0.0)
+    values[:, 1] = np.where(frame.goal == GOALS.index(Goal.CLICKS), frame.goal_value * 1e3, 0.0)
     values[:, 2] = 1.0
+    values[:, 4], values[:, 5] = _per_conversion(policy, frame)
     names = ["*", *(f"*/{m}" for m in MEDIA), *(f"{e}/{m}" for e in frame.exchanges for m in MEDIA)]
+    weights = NO_WEIGHTS if policy is None else policy.value
     curves: Mapping[str, WinCurve] = {}
     if policy is None:
-        values[:, 0] += values[:, 1] * frame.click_rate
-        values[:, 1] = 0.0
+        values[:, 0] += (values[:, 1] + values[:, 4] * values[:, 5]) * frame.click_rate
+        values[:, 1] = values[:, 4] = 0.0
     else:
         curves = policy.curves
         pace = np.ones(len(frame.campaign_position), dtype=np.float64)
@@ -229,6 +249,10 @@ def compile_bidding(policy: BiddingPolicy | None, frame: BiddingFrame) -> Compil
         segment_values=segment_values,
         segments={name: at for at, name in enumerate(names)},
         sources=tuple(sources),
+        names=frame.names,
+        segment_hashes=np.array([hash_id(name) for name in names], dtype=np.uint64),
+        factors=slot_factors(weights.slots),
+        calibrations=calibration_table(weights, frame.campaign_position, frame.exchanges),
     )
 
 
@@ -249,8 +273,10 @@ def lineage(segment: str) -> tuple[str, ...]:
     return (*own, whole, "*") if exchange == "*" else (*own, whole, "*/" + media, "*")
 
 
-def _per_click(policy: BiddingPolicy | None, frame: BiddingFrame) -> FloatArray:
-    """Nanos per click by line item; 0 where the goal is reach."""
+def _per_conversion(
+    policy: BiddingPolicy | None, frame: BiddingFrame
+) -> tuple[FloatArray, NDArray[np.float64]]:
+    """By line item: nanos per conversion (0 where the goal is another), and conversions per click before features."""
     conversion_rate, order_value = frame.conversion_rate, frame.order_value
     if policy is not None:
         conversion_rate = conversion_rate.copy()
@@ -264,13 +290,9 @@ def _per_click(policy: BiddingPolicy | None, frame: BiddingFrame) -> FloatArray:
             if position is not None:
                 order_value[frame.campaign_of == position] = micros
     roas = np.maximum(frame.goal_value, 1.0) / 1e6
-    choices = [
-        np.zeros_like(frame.goal_value),
-        frame.goal_value * 1e3,
-        conversion_rate * frame.goal_value * 1e3,
-        np.where(frame.goal_value > 0, conversion_rate * order_value * 1e3 / roas, 0.0),
-    ]
-    return np.select([frame.goal == i for i in range(len(GOALS))], choices, 0.0)
+    per_order = np.where(frame.goal_value > 0, order_value * 1e3 / roas, 0.0)
+    goals = [frame.goal == GOALS.index(goal) for goal in (Goal.CONVERSIONS, Goal.VALUE)]
+    return np.select(goals, [frame.goal_value * 1e3, per_order], 0.0), conversion_rate
 
 
 def curve_table(curve: WinCurve | None) -> FloatArray:
@@ -326,6 +348,7 @@ def validate(policy: BiddingPolicy, catalog_ids: Collection[str] = ()) -> None:
     _check_all("order value", policy.order_values_micros, 1.0, 1e15)
     _check_all("exploration rate", {"": policy.exploration_rate}, 0.0, EXPLORE_RATE_MAX)
     _check_all("exploration span", {"": policy.exploration_span}, 0.0, EXPLORE_SPAN_MAX)
+    check_weights(policy.value)
     _check_golden(policy)
 
 
@@ -377,7 +400,9 @@ def _check_golden(policy: BiddingPolicy) -> None:
     n = len(frame.goal)
     ceilings = np.full(n, 20_000_000, dtype=np.int64)
     li = np.arange(n, dtype=np.int32)
-    out_money, out_rates = np.zeros((4, n), dtype=np.int64), np.zeros((3, n), dtype=np.float64)
+    out_money, out_rates = np.zeros((4, n), dtype=np.int64), np.zeros((5, n), dtype=np.float64)
+    context = np.arange(1, 1 + len(FIELDS), dtype=np.uint32)
+    nobody = np.zeros((0, 4), dtype=np.int64)
     for source in (*policy.curves, ""):
         curves = {"*": policy.curves[source]} if source else {}
         multipliers = dict(
@@ -406,6 +431,9 @@ def _check_golden(policy: BiddingPolicy) -> None:
                 ceilings,
                 compiled.tables,
                 compiled.segment_values,
+                *compiled.value_model,
+                context,
+                nobody,
                 0,
                 auction_type,
                 floor,
@@ -420,6 +448,7 @@ def _check_golden(policy: BiddingPolicy) -> None:
                 and np.all(np.isfinite(out_rates))
                 and np.all((out_rates[0] >= 0) & (out_rates[0] <= 1))
                 and np.all((out_rates[2] > 0) & (out_rates[2] <= 1 + 1e-12))
+                and np.all((out_rates[3:] >= 0) & (out_rates[3:] <= 1))
             )
             if not sane:
                 raise PolicyRefused(

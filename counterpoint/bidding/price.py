@@ -15,6 +15,15 @@ from numpy.typing import NDArray
 
 from counterpoint.base.jit import njit
 from counterpoint.base.rng import mix64, mix64_kernel, uniform, uniform_kernel
+from counterpoint.bidding.chances import (
+    FACTOR_MAX,
+    FACTOR_MIN,
+    candidate_part,
+    corrected,
+    explain_factors,
+    request_part,
+)
+from counterpoint.bidding.features import FIELDS, SOURCES
 
 EXPLORE_LEVELS = 8  # price multipliers spread evenly over (1 - span, 1 + span), none of them 1
 KNOTS_MAX = 96
@@ -24,21 +33,29 @@ CLASSES = 8  # of an impression, by its predicted click rate over the line item'
 CLASS_EDGES = (0.2, 0.35, 0.6, 1.0, 1.7, 3.0, 5.0)
 SEGMENT_VALUES = 4 + CLASSES  # columns of CompiledBidding.segment_values
 VALUE_NANOS_MAX = 1e13
+MEDIA_N = 4
+SEGMENTS_OF_ALL = 1 + MEDIA_N  # segments "*" and "*/{media}" stand before those of the exchanges
+PERSON_FIELD = FIELDS.index("person")
 _EXPLORE_SALT = 0x6269_6464_696E_6700  # keeps our draws apart from the creative's on the same request key
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
+NO_CONTEXT: NDArray[np.uint32] = np.zeros(len(FIELDS), np.uint32)  # of a request that says nothing
+NO_EVENTS: IntArray = np.zeros((0, 4), np.int64)  # records of nobody
 
 
 @dataclass(frozen=True, slots=True)
 class CompiledBidding:
     """Arrays for :func:`price`. Swapped whole, never written to.
 
-    ``values[line item]`` = (nanos per impression, nanos per click, 1 / lambda, 1 / mean click rate or 0).
+    ``values[line item]`` = (nanos per impression, nanos per click, 1 / lambda, 1 / mean click rate or 0, nanos per
+    conversion, conversions per click before features).
     ``tables[segment]`` rows: value from which a price is the best (rising, infinite past the last), that price; knot
     prices, rates and areas (first KNOTS_MAX).
     ``segment_values[segment]`` = (click-rate factor, exploration rate, exploration span, 1 where it has tables by class,
     then the position of each class's table).
+    ``names[line item]`` = hashes of (campaign, line item), ``segment_hashes[segment]``: what features are made of;
+    ``factors`` and ``calibrations``: see chances.py.
     """
 
     version: int
@@ -50,6 +67,15 @@ class CompiledBidding:
     segment_values: FloatArray
     segments: dict[str, int]
     sources: tuple[str, ...]  # by segment: whose curve it is, "" for the stated default
+    names: NDArray[np.uint64]
+    segment_hashes: NDArray[np.uint64]
+    factors: FloatArray
+    calibrations: FloatArray
+
+    @property
+    def value_model(self) -> tuple[NDArray[np.uint64], NDArray[np.uint64], FloatArray, FloatArray]:
+        """The arguments of :func:`price` from ``names`` to ``calibrations``."""
+        return self.names, self.segment_hashes, self.factors, self.calibrations
 
     def segment(self, exchange: str, media: str) -> int:
         """Position of "{exchange}/{media}", of its parent where the exchange is unknown."""
@@ -173,6 +199,12 @@ def price(
     ceilings: IntArray,
     tables: FloatArray,
     segment_values: FloatArray,
+    names: NDArray[np.uint64],
+    segment_hashes: NDArray[np.uint64],
+    factors: FloatArray,
+    calibrations: FloatArray,
+    context: NDArray[np.uint32],
+    events: IntArray,
     segment: int,
     auction_type: int,
     floor: int,
@@ -184,16 +216,21 @@ def price(
 
     ``li`` line item positions and ``ctr`` predicted click rates, parallel, first ``n`` used. ``ceilings`` resolved
     bid ceiling by campaign position, ``floor`` in nanos of the account currency (0: none), ``auction_type`` 2 for second
-    price, anything else first. ``key`` the request's (np.uint64).
+    price, anything else first. ``key`` the request's (np.uint64). ``context`` of the imp (features.FIELDS), ``events`` the
+    person's records.
 
-    Writes ``out_money[4, N]``: price (0: no bid), value, v_eff, explored (0/1); ``out_rates[3, N]``: win rate,
-    score (expected surplus in nanos), propensity of exactly this price.
+    Writes ``out_money[4, N]``: price (0: no bid), value, v_eff, explored (0/1); ``out_rates[5, N]``: win rate,
+    score (expected surplus in nanos), propensity of exactly this price, chance of a click, of a conversion per click.
 
     A price is never under the floor or the line item's minimum, never over v_eff, the resolved ceiling or the line item's
     maximum. Second price: v_eff. A click rate outside [0, 1] gives no bid.
     """
     factor, rate, span = segment_values[segment, 0], segment_values[segment, 1], segment_values[segment, 2]
     draws = np.uint64(key ^ mix64_kernel(np.uint64(_EXPLORE_SALT)))
+    sources = np.empty(SOURCES, np.uint64)
+    request_click, request_conversion = request_part(context, segment_hashes[segment], factors, sources)
+    known = np.uint64(context[PERSON_FIELD])
+    exchange = 0 if segment < SEGMENTS_OF_ALL else 1 + (segment - SEGMENTS_OF_ALL) // MEDIA_N
     bids = 0
     for j in range(n):
         item = li[j]
@@ -204,9 +241,19 @@ def price(
         out_rates[0, j] = 0.0
         out_rates[1, j] = 0.0
         out_rates[2, j] = 1.0
+        out_rates[3, j] = 0.0
+        out_rates[4, j] = 0.0
         if not (ctr[j] >= 0.0 and ctr[j] <= 1.0):
             continue
-        value = values[item, 0] + min(ctr[j] * factor, 1.0) * values[item, 1]
+        more_clicks, more_conversions = candidate_part(
+            request_click, request_conversion, names[item, 0], names[item, 1], events, known, factors, sources
+        )
+        campaign = money[item, 0]
+        click = corrected(min(ctr[j] * factor, 1.0), more_clicks * calibrations[exchange, campaign, 0])
+        conversion = corrected(values[item, 5], more_conversions * calibrations[exchange, campaign, 1])
+        out_rates[3, j] = click
+        out_rates[4, j] = conversion
+        value = values[item, 0] + click * (values[item, 1] + conversion * values[item, 4])
         if not (value > 0.0 and value < VALUE_NANOS_MAX):
             continue
         paced = value * values[item, 2]
@@ -269,6 +316,10 @@ class PriceSteps(Struct, frozen=True, kw_only=True):
     win_rate: float
     score: float
     propensity: float
+    click: float = 0.0  # chance of a click, and
+    conversion: float = 0.0  # of a conversion per click, after features and calibration
+    features: dict[str, tuple[float, float]] = {}  # what each does to the odds of click and conversion
+    calibration: tuple[float, float] = (1.0, 1.0)
 
 
 def explain_price(
@@ -281,10 +332,15 @@ def explain_price(
     auction_type: int,
     floor: int,
     key: int,
+    context: bytes = b"",
+    shown: int = 0,
 ) -> PriceSteps:
-    """What :func:`price` does for one line item; equal to it in every number it writes."""
+    """What :func:`price` does for one line item; equal to it in every number it writes. ``shown``: how often this person
+    was shown the line item, by their records (0 where nobody may be known); ``context`` empty: of nothing."""
     factor, rate, span = (float(x) for x in compiled.segment_values[segment, :3])
-    base_value, per_click, pace, per_mean = (float(x) for x in compiled.values[item])
+    base_value, per_click, pace, per_mean, per_conversion, conversion_rate = (
+        float(x) for x in compiled.values[item]
+    )
     at = int(_python(_table_of)(compiled.segment_values, segment, ctr * per_mean))
     table = compiled.tables[at]
     minimum, maximum = int(compiled.money[item, 1]), int(compiled.money[item, 2])
@@ -305,7 +361,29 @@ def explain_price(
     }
     if not 0.0 <= ctr <= 1.0:
         return PriceSteps(**{**steps, "clip": "no bid: the click rate is not in [0, 1]"})
-    value = base_value + min(ctr * factor, 1.0) * per_click
+    context = context or bytes(4 * len(FIELDS))
+    campaign, line_item = compiled.names[item].tolist()
+    features = explain_factors(
+        context, compiled.segment_hashes.item(segment), campaign, line_item, shown, compiled.factors
+    )
+    more_clicks = more_conversions = 1.0
+    for on_click, on_conversion in features.values():
+        more_clicks *= on_click
+        more_conversions *= on_conversion
+    if features:
+        more_clicks = min(max(more_clicks, FACTOR_MIN), FACTOR_MAX)
+        more_conversions = min(max(more_conversions, FACTOR_MIN), FACTOR_MAX)
+    exchange = 0 if segment < SEGMENTS_OF_ALL else 1 + (segment - SEGMENTS_OF_ALL) // MEDIA_N
+    calibration = compiled.calibrations[exchange, compiled.money[item, 0]].tolist()
+    click = _python(corrected)(min(ctr * factor, 1.0), more_clicks * calibration[0])
+    conversion = _python(corrected)(conversion_rate, more_conversions * calibration[1])
+    steps |= {
+        "click": click,
+        "conversion": conversion,
+        "features": features,
+        "calibration": tuple(calibration),
+    }
+    value = base_value + click * (per_click + conversion * per_conversion)
     if not 0.0 < value < VALUE_NANOS_MAX:
         return PriceSteps(**{**steps, "clip": "no bid: worth nothing, or beyond belief"})
     paced = value * pace

@@ -20,7 +20,6 @@ class BiddingConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     curve_half_life_s: float = 43_200.0
     rates_half_life_s: float = 7 * 86_400.0
     cost_half_life_s: float = 1_800.0
-    conversion_maturity_s: float = 120.0
     exploration_rate: float = 0.03
     exploration_span: float = 0.2
 
@@ -55,6 +54,8 @@ class OpenBid(Struct, frozen=True, array_like=True):
     kind: int = -1  # class of the impression, -1: none
     auction_type: int = 1
     floor_nanos: int = 0
+    context: bytes = b""  # what its value was made of
+    exposed: int = 0
 
 
 class Money(Struct):
@@ -127,4 +128,5 @@ class State(Struct):
 class Snapshot(Struct):
     state: State
     curves: msgspec.Raw
+    outcomes: msgspec.Raw
     seen: tuple[bytes, bytes]

@@ -23,7 +23,7 @@ class BidPlaced(Event, frozen=True, kw_only=True, tag="bid_placed"):
     paced_nanos: int  # v_eff: value after the multipliers
     floor_nanos: int
     click_rate: float  # predicted, at the chosen creative
-    conversion_rate: float  # predicted, per click
+    conversion_rate: float  # predicted, per click, of this impression
     win_rate: float  # predicted, at the price
     auction_type: int  # 1 first price, 2 second price
     explored: bool = False
@@ -43,6 +43,12 @@ class BidPlaced(Event, frozen=True, kw_only=True, tag="bid_placed"):
     allowance_id: str = ""
     test: bool = False
     decision_input: bytes = b""
+    # what the value was made of; no id of a person, and nothing of one who did not consent
+    click_chance: float = -1.0  # of this impression, after features and calibration; -1: an older bidder
+    context: bytes = (
+        b""  # hashed features of the request, one little-endian uint32 for each of bidding.features.FIELDS
+    )
+    exposed: int = 0  # how often this person was shown the line item before
 
 
 class AuctionWon(Event, frozen=True, kw_only=True, tag="auction_won"):

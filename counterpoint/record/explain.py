@@ -27,9 +27,9 @@ from counterpoint.bidder.decide import (
 from counterpoint.bidder.experiment import AGENTS, ARMS, falls_back
 from counterpoint.bidder.frequency import RECORD_BYTES
 from counterpoint.bidder.outgoing import DecisionInput, unpack_input
-from counterpoint.bidder.part import R_CAMPAIGN
+from counterpoint.bidder.part import R_CAMPAIGN, R_KEY
 from counterpoint.bidder.view import View
-from counterpoint.bidding.policy import BiddingPolicy, PriceSteps, explain_price
+from counterpoint.bidding.policy import BiddingPolicy, PriceSteps, explain_price, shown_before
 from counterpoint.catalog.model import MTYPE
 from counterpoint.catalog.normal import domain
 from counterpoint.creative.policy import explain_choice
@@ -223,13 +223,28 @@ class _Rerun:
                 "paced_nanos": candidate.paced,
                 "floor_nanos": choice.floor,
                 "click_rate": candidate.click_rate,
-                "conversion_rate": self.view.conversion_rate(candidate.line_item, self.bidding.version),
+                "conversion_rate": candidate.conversion,
+                **self._value_model(choice, candidate),
                 "win_rate": candidate.win_rate,
                 "explored": candidate.explored != 0,
                 "creative_propensity": candidate.creative_propensity,
                 "price_propensity": candidate.price_propensity,
             }
         )
+
+    def _value_model(self, choice: ImpCandidates, candidate: Candidate) -> dict[str, object]:
+        """What older rows do not have is not compared."""
+        if self.bid.click_chance < 0.0:
+            return {}
+        return {
+            "click_chance": candidate.click,
+            "context": choice.context,
+            "exposed": self._shown(candidate.line_item),
+        }
+
+    def _shown(self, item: int) -> int:
+        user = self.given.user
+        return shown_before(user.events, self.part.rules.item(item, R_KEY)) if user.key else 0
 
     def _differences(self, again: dict[str, object]) -> list[Difference]:
         return [
@@ -322,6 +337,8 @@ class _Rerun:
             auction_type=self.auction_type,
             floor=seen.floor,
             key=seen.key,
+            context=seen.context,
+            shown=self._shown(item),
         )
 
     def _creatives(self, seen: ImpSeen, item: int) -> tuple[CreativeShown, ...]:
@@ -367,10 +384,12 @@ class _Rerun:
             curve=points,
             goal=self.part.campaigns[campaign].goal.value,
             impression_value_nanos=float(self.bidding.values[item, 0]),
-            click_value_nanos=float(self.bidding.values[item, 1]),
+            click_value_nanos=float(
+                self.bidding.values[item, 1] + self.bidding.values[item, 4] * steps.conversion
+            ),
             click_rate=float(seen.chosen_ctr[at]),
             click_rate_factor=float(self.bidding.segment_values[self.bidding.segments.get(segment, 0), 0]),
-            conversion_rate=self.view.conversion_rate(item, self.bidding.version),
+            conversion_rate=steps.conversion,
             floor_nanos=seen.floor,
             ceiling_nanos=int(self.tables.ceilings[campaign]),
             owner_ceiling_nanos=int(self.part.ceilings[campaign]),

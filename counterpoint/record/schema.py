@@ -44,6 +44,9 @@ _BID_COLUMNS: tuple[tuple[str, pa.DataType], ...] = (
     ("user_key", pa.string()),
     ("allowance_id", pa.string()),
     ("decision_input", pa.binary()),
+    ("click_chance", pa.float64()),
+    ("context", pa.binary()),
+    ("exposed", pa.int32()),
 )
 
 SCHEMA = pa.schema(

@@ -54,6 +54,9 @@ class LoggedBid(Struct, frozen=True, kw_only=True):
     view_digest: str = ""
     user_key: str = ""
     allowance_id: str = ""
+    click_chance: float = -1.0  # -1: logged by an older bidder
+    context: bytes = b""
+    exposed: int = 0
 
 
 class Difference(Struct, frozen=True):

@@ -20,6 +20,7 @@ class ImpSeen:
         self.chosen_ctr: NDArray[np.float64] = np.zeros(0, np.float64)
         self.money: NDArray[np.int64] = np.zeros((4, 0), np.int64)
         self.rates: NDArray[np.float64] = np.zeros((3, 0), np.float64)
+        self.context = b""
         self.floor = 0
         self.key = 0
 
@@ -54,4 +55,5 @@ class Seen:
         seen.chosen_ctr = scratch.chosen_ctr[:k].copy()
         seen.money = scratch.money[:, :k].copy()
         seen.rates = scratch.rates[:, :k].copy()
+        seen.context = scratch.contexts.packed()
         seen.floor, seen.key = floor, key

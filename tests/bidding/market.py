@@ -24,6 +24,7 @@ from counterpoint.bidding.policy import (
     prepare_bidding,
     price,
 )
+from counterpoint.bidding.price import NO_CONTEXT, NO_EVENTS
 from counterpoint.bidding.win_curve import WinCurves
 from counterpoint.catalog.model import Campaign, Goal, LineItem
 
@@ -100,7 +101,7 @@ def compiled(curve: WinCurve | None) -> CompiledBidding:
 def bids_for(tables: CompiledBidding, values: FloatArray, multiplier: float = 1.0) -> FloatArray:
     """What the kernel bids for impressions of these values, units CPM."""
     n = len(values)
-    out_money, out_rates = np.zeros((4, n), dtype=np.int64), np.zeros((3, n), dtype=np.float64)
+    out_money, out_rates = np.zeros((4, n), dtype=np.int64), np.zeros((5, n), dtype=np.float64)
     paced = tables.values.copy()
     paced[:, 2] = 1.0 / multiplier
     price(
@@ -112,6 +113,9 @@ def bids_for(tables: CompiledBidding, values: FloatArray, multiplier: float = 1.
         np.array([1_000 * UNIT], dtype=np.int64),
         tables.tables,
         tables.segment_values,
+        *tables.value_model,
+        NO_CONTEXT,
+        NO_EVENTS,
         0,
         1,
         0,

@@ -10,8 +10,17 @@ import pytest
 
 from counterpoint.base.clock import NS_PER_S
 from counterpoint.base.ids import digest
+from counterpoint.bidding.features import pack_context
 from counterpoint.bidding.learner import BiddingLearner
-from counterpoint.bidding.policy import BiddingPolicy, decode, validate
+from counterpoint.bidding.policy import (
+    FIELDS,
+    BiddingPolicy,
+    compile_bidding,
+    decode,
+    explain_price,
+    prepare_bidding,
+    validate,
+)
 from counterpoint.bidding.state import BiddingConfig
 from counterpoint.catalog.model import Campaign, Catalog, Goal, LineItem, Pacing
 from counterpoint.events.agent import Decision
@@ -96,6 +105,7 @@ class World:
             conversion_rate=0.02,
             win_rate=0.5,
             auction_type=1,
+            context=fields.pop("context", b""),
         )
         if won:
             self.say(AuctionWon, **ids, bid_id=bid, bid_nanos=price, **fields)
@@ -156,14 +166,79 @@ def test_a_loss_that_was_not_about_price_teaches_nothing(code: int) -> None:
     assert world.policy().curves == {}
 
 
-def test_the_click_factor_learns_only_where_clicks_were_predicted() -> None:
+def chance_of_click(policy: BiddingPolicy, click_rate: float, context: bytes = b"") -> float:
+    """Of campaign "clicks" on adx/banner, as a bidder with this policy prices it."""
+    compiled = compile_bidding(policy, prepare_bidding(CATALOG.campaigns, CATALOG.line_items, ("adx",)))
+    at = compiled.segments["adx/banner"]
+    steps = explain_price(
+        compiled, 0, click_rate, ceiling=10**9, segment=at, auction_type=1, floor=0, key=1, context=context
+    )
+    return steps.click
+
+
+def test_clicks_are_learned_only_where_they_were_predicted() -> None:
     world = World()
-    for i in range(4_000):
+    for i in range(8_000):
         bid = world.auction(True, click_rate=0.01)
         if i % 50 == 0:  # twice what was predicted
             world.touch(ClickSeen, bid)
         world.auction(True, click_rate=0.9, arm="no_creative")
-    assert world.policy().ctr_factors["adx/banner"] == pytest.approx(2.0, rel=0.2)
+        if i % 500 == 0:
+            world.pass_s(100)
+    world.pass_s(100)
+    assert chance_of_click(world.policy(), 0.01) == pytest.approx(0.02, rel=0.2)
+
+
+def test_a_place_where_people_click_is_worth_more_there_and_nowhere_else() -> None:
+    world = World()
+    good, bad = (
+        pack_context((place, *[""] * (len(FIELDS) - 1))) for place in ("good.example", "bad.example")
+    )
+    for i in range(12_000):
+        bid = world.auction(True, click_rate=0.01, context=good if i % 2 else bad)
+        if i % 2 and i % 60 == 1:  # 3.3 % there, none at the other
+            world.touch(ClickSeen, bid)
+        if i % 1_000 == 0:
+            world.pass_s(100)
+    world.pass_s(100)
+    policy = world.policy()
+    there, elsewhere = chance_of_click(policy, 0.01, good), chance_of_click(policy, 0.01, bad)
+    assert there > 2.0 * elsewhere
+    assert there == pytest.approx(2 / 60, rel=0.35)
+
+
+def test_orders_that_cannot_be_are_contained_and_counted() -> None:
+    world = World()
+    bid = world.auction(True, item=2)
+    world.touch(ClickSeen, bid, item=2)
+    clicked_ns = world.now_ns
+
+    def order(**fields: Any) -> None:
+        world.touch(ConversionAttributed, bid, item=2, **fields)
+
+    order(happened_at_ns=clicked_ns - 3_600 * NS_PER_S)
+    world.now_ns += 20 * 86_400 * NS_PER_S
+    order()  # the window is 7 days
+    order(happened_at_ns=clicked_ns + 60 * NS_PER_S)
+    order(happened_at_ns=clicked_ns + 90 * NS_PER_S)
+    world.touch(ConversionAttributed, "nobody-knows", item=2)
+    counts = world.learner.contained()
+    assert counts.orders_before_click == 1
+    assert counts.orders_too_late == 1
+    assert counts.orders_repeated == 1
+    assert counts.orders_without_click == 1
+
+
+def test_a_fresh_campaign_is_not_throttled_by_clicks_too_young_to_have_orders() -> None:
+    world = World()
+    for _ in range(300):
+        world.touch(ClickSeen, world.auction(True, item=2), item=2)
+    young = world.policy().conversion_rates["li-2"]
+    world.now_ns += 6 * 86_400 * NS_PER_S
+    world.pass_s(5)
+    old = world.policy().conversion_rates["li-2"]
+    assert young > 0.015, "minutes after the clicks the prior of 0.02 stands"
+    assert old < 0.006, "days after them it does not"
 
 
 def test_conversion_rates_wait_for_their_orders_and_shrink_to_the_prior() -> None:

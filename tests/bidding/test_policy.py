@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import zlib
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -11,6 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from counterpoint.base.errors import PolicyRefused
+from counterpoint.bidding.chances import ValueWeights, pack_slots
+from counterpoint.bidding.features import FIELDS, SLOTS
 from counterpoint.bidding.policy import (
     BiddingPolicy,
     CompiledBidding,
@@ -26,7 +30,7 @@ from counterpoint.bidding.policy import (
     price,
     validate,
 )
-from counterpoint.bidding.price import EXPLORE_LEVELS
+from counterpoint.bidding.price import EXPLORE_LEVELS, NO_CONTEXT, NO_EVENTS
 from counterpoint.catalog.model import Campaign, Goal, LineItem
 
 CURVE = WinCurve((500_000, 1_000_000, 3_000_000), (0.1, 0.5, 0.9), 100.0)
@@ -45,6 +49,18 @@ POLICY = BiddingPolicy(
 CEILING = 20_000_000
 
 
+def _weights(seed: int, spread: float) -> ValueWeights:
+    click, conversion = np.random.default_rng(seed).normal(0.0, spread, (2, SLOTS))
+    return ValueWeights(
+        slots=pack_slots(click, conversion),
+        click_calibrations={"*|*": 1.1, "*|adx": 0.9, "golden-clicks|adx": 1.7, "gone|adx": 2.0},
+        conversion_calibrations={"golden-value|adx": 0.4},
+    )
+
+
+VALUES = [ValueWeights(), _weights(1, 0.05), _weights(2, 0.5), _weights(3, 5.0)]
+
+
 def run(
     compiled: CompiledBidding,
     ctr: float,
@@ -55,9 +71,12 @@ def run(
     floor: int = 0,
     ceiling: int = CEILING,
     key: int = 7,
+    context: bytes = b"",
+    shown: int = 0,
 ) -> tuple[list[int], list[float]]:
-    """(price, value, v_eff, explored), (win rate, score, propensity) of the kernel for one line item."""
-    out_money, out_rates = np.zeros((4, 1), dtype=np.int64), np.zeros((3, 1), dtype=np.float64)
+    """(price, value, v_eff, explored), (win rate, score, propensity, click, conversion) of the kernel for one line
+    item."""
+    out_money, out_rates = np.zeros((4, 1), dtype=np.int64), np.zeros((5, 1), dtype=np.float64)
     price(
         1,
         np.array([item], dtype=np.int32),
@@ -67,6 +86,9 @@ def run(
         np.full(4, ceiling, dtype=np.int64),
         compiled.tables,
         compiled.segment_values,
+        *compiled.value_model,
+        np.frombuffer(context, np.uint32) if context else NO_CONTEXT,
+        np.array([[int(compiled.names[item, 1].astype(np.int64)), 0, 0, 0]] * shown or NO_EVENTS, np.int64),
         segment,
         auction_type,
         floor,
@@ -77,7 +99,7 @@ def run(
     return out_money[:, 0].tolist(), out_rates[:, 0].tolist()
 
 
-def explained(compiled: CompiledBidding, ctr: float, **kw: int) -> PriceSteps:
+def explained(compiled: CompiledBidding, ctr: float, **kw: Any) -> PriceSteps:
     kw = {"item": 0, "segment": 0, "auction_type": 1, "floor": 0, "ceiling": CEILING, "key": 7} | kw
     item = kw.pop("item")
     return explain_price(compiled, item, ctr, **kw)
@@ -121,7 +143,7 @@ def test_the_multiplier_divides_and_the_segment_factor_multiplies() -> None:
 def test_first_price_bids_the_argmax_of_expected_surplus() -> None:
     compiled = quiet()
     for ctr in (0.003, 0.006, 0.02):
-        (bid, _, paced, _), (win_rate, score, _) = run(compiled, ctr, item=CLICKS)
+        (bid, _, paced, _), (win_rate, score, *_) = run(compiled, ctr, item=CLICKS)
         tried = np.linspace(0, paced, 20_001)
         rates = np.interp(tried, (0, *CURVE.bids_nanos), (0.0, *CURVE.win_rates))
         assert score == pytest.approx(float(np.max((paced - tried) * rates)), rel=0.002)
@@ -131,7 +153,7 @@ def test_first_price_bids_the_argmax_of_expected_surplus() -> None:
 
 
 def test_second_price_bids_the_paced_value_and_scores_what_it_expects_to_gain() -> None:
-    (bid, _, paced, _), (_, score, propensity) = run(
+    (bid, _, paced, _), (_, score, propensity, *_) = run(
         quiet(), 0.01, item=CLICKS, auction_type=2, floor=600_000
     )
     assert bid == paced
@@ -196,6 +218,9 @@ prices = st.integers(0, 30_000_000)
     curve=st.lists(
         st.tuples(st.integers(1, 10**10), st.floats(0, 1)), min_size=1, max_size=64, unique_by=lambda p: p[0]
     ),
+    context=st.lists(st.integers(0, 2**32 - 1), min_size=len(FIELDS), max_size=len(FIELDS)),
+    shown=st.integers(0, 12),
+    weights=st.integers(0, 3),
 )
 def test_kernel_and_explanation_agree_and_no_bound_is_broken(
     item: int,
@@ -208,13 +233,22 @@ def test_kernel_and_explanation_agree_and_no_bound_is_broken(
     rate: float,
     span: float,
     curve: list[tuple[int, float]],
+    context: list[int],
+    shown: int,
+    weights: int,
 ) -> None:
     bids = tuple(sorted(p[0] for p in curve))
     drawn = WinCurve(bids, tuple(sorted(p[1] for p in curve)))
     frame = prepare_bidding(*_golden_catalog(), ("adx",))
     policy = msgspec.structs.replace(
-        POLICY, curves={"*": CURVE, "adx/audio": drawn}, exploration_rate=rate, exploration_span=span
+        POLICY,
+        curves={"*": CURVE, "adx/audio": drawn},
+        exploration_rate=rate,
+        exploration_span=span,
+        value=VALUES[weights],
     )
+    said = np.array(context, "<u4").tobytes()
+    shown = shown if context[FIELDS.index("person")] else 0  # nothing is read of who did not consent
     compiled = compile_bidding(policy, frame)
     money, rates = run(
         compiled,
@@ -225,6 +259,8 @@ def test_kernel_and_explanation_agree_and_no_bound_is_broken(
         floor=floor,
         ceiling=ceiling,
         key=key,
+        context=said,
+        shown=shown,
     )
     steps = explained(
         compiled,
@@ -235,9 +271,13 @@ def test_kernel_and_explanation_agree_and_no_bound_is_broken(
         floor=floor,
         ceiling=ceiling,
         key=key,
+        context=said,
+        shown=shown,
     )
     assert money == [steps.price, int(steps.value), int(steps.paced), int(steps.explored)]
-    assert rates == [steps.win_rate, steps.score, steps.propensity]
+    assert rates == [steps.win_rate, steps.score, steps.propensity, steps.click, steps.conversion]
+    assert 0.0 <= rates[3] <= 1.0
+    assert 0.0 <= rates[4] <= 1.0
     bid = money[0]
     assert bid == 0 or max(floor, 1) <= bid <= min(ceiling, money[2], CEILING)
     assert 0.0 <= rates[0] <= 1.0
@@ -271,7 +311,7 @@ def test_the_logged_propensity_is_how_often_the_price_is_bid() -> None:
     draws = 20_000
     for key in range(draws):
         # the floor lies inside the span, so that several levels are clipped to the same price
-        (bid, *_), (_, _, propensity) = run(compiled, 0.01, item=CLICKS, floor=1_000_000, key=key * 7919)
+        (bid, *_), (_, _, propensity, *_) = run(compiled, 0.01, item=CLICKS, floor=1_000_000, key=key * 7919)
         counts[bid] = counts.get(bid, 0) + 1
         assert said.setdefault(bid, propensity) == propensity
     assert sum(said.values()) == pytest.approx(1.0)
@@ -296,6 +336,8 @@ def test_encoding_is_exact_and_a_broken_payload_is_refused() -> None:
 
 def test_a_sound_policy_is_accepted_and_ids_nobody_knows_are_passed_over() -> None:
     validate(POLICY)
+    for value in VALUES:
+        validate(msgspec.structs.replace(POLICY, value=value))
     validate(BiddingPolicy(version=1, made_at_ns=0, valid_until_ns=1), ["golden-clicks"])
 
 
@@ -316,6 +358,12 @@ POISON: dict[str, dict[str, object]] = {
     "explores always": {"exploration_rate": 1.0},
     "nan exploration": {"exploration_rate": NAN},
     "exploration span of 2": {"exploration_span": 2.0},
+    "value model that is no zlib": {"value": ValueWeights(slots=b"nonsense")},
+    "value model cut short": {"value": ValueWeights(slots=zlib.compress(bytes(10)))},
+    "value model without end": {"value": ValueWeights(slots=zlib.compress(bytes(10**7)))},
+    "value model of great weight": {"value": ValueWeights(slots=zlib.compress(b"\xff\x7f" * 2 * SLOTS))},
+    "nan calibration": {"value": ValueWeights(click_calibrations={"*|*": NAN})},
+    "calibration of 100": {"value": ValueWeights(conversion_calibrations={"c|x": 100.0})},
     "curve that falls": {"curves": {"*": WinCurve((1, 2), (0.5, 0.4))}},
     "curve above 1": {"curves": {"*": WinCurve((1, 2), (0.5, 1.4))}},
     "curve below 0": {"curves": {"*": WinCurve((1, 2), (-0.5, 0.4))}},

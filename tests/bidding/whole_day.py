@@ -20,6 +20,7 @@ from counterpoint.base.rng import mix64
 from counterpoint.bidding.learner import BiddingLearner
 from counterpoint.bidding.pacing import DAY_NS
 from counterpoint.bidding.policy import compile_bidding, decode, price, validate
+from counterpoint.bidding.price import NO_CONTEXT, NO_EVENTS
 from counterpoint.bidding.state import BiddingConfig
 from counterpoint.catalog.model import Campaign, Catalog, LineItem
 from counterpoint.events.decisions import PolicyPublished
@@ -85,7 +86,7 @@ def run_learner(seed: int, auctions: int, budget_share: float = 0.3) -> dict[str
                     validate(policy)
                 tables = compile_bidding(policy, frame)
         n = len(values)
-        out_money, out_rates = np.zeros((4, n), dtype=np.int64), np.zeros((3, n))
+        out_money, out_rates = np.zeros((4, n), dtype=np.int64), np.zeros((5, n))
         ctr: FloatArray = values / PER_CLICK
         for i in range(n):  # one request each: the price's chance hangs on the request's key
             price(
@@ -97,6 +98,9 @@ def run_learner(seed: int, auctions: int, budget_share: float = 0.3) -> dict[str
                 np.array([1_000 * UNIT], dtype=np.int64),
                 tables.tables,
                 tables.segment_values,
+                *tables.value_model,
+                NO_CONTEXT,
+                NO_EVENTS,
                 tables.segment("adx", "banner"),
                 1,
                 0,

@@ -1,9 +1,450 @@
-"""Part ``values``: what the value model predicts, calibration on won traffic."""
+"""Part ``values``: what the value model adds to shrunk counts, where the market knows the truth.
+
+Both predict the same later auctions before they learn them, from the same won traffic (bids by the counts' own values, a
+twentieth of them tripled, so that neither sees only its own choices). Judged against the true chances, which no bidder
+knows: divergence (mean KL, so 0 is perfect), calibration on what was won, and what the values buy: both spend the same
+money at the same prices, each with the one multiplier that does, and the true worth of what they win is compared.
+"""
 
 from __future__ import annotations
 
-from counterpoint.bench.bidding.verdict import Context, PartResult
+import heapq
+from typing import Final
+
+import numpy as np
+from msgspec import Struct
+from numpy.typing import NDArray
+
+from counterpoint.base.clock import NS_PER_S
+from counterpoint.bench.bidding.logged_values import logged
+from counterpoint.bench.bidding.verdict import Bar, Context, Measured, PartResult, Table, Verdict, over_seeds
+from counterpoint.bench.market.facts import worth_at_goal
+from counterpoint.bidding.features import SOURCES, exposure_level, pack_context, sources_of
+from counterpoint.bidding.outcomes import Impression, Outcomes
+from counterpoint.bidding.rates import Rates
+from counterpoint.bidding.value_model import Impressions, name_hash
+from counterpoint.creative.click_model import Counts, Shown, posteriors
+from counterpoint.market.auctions import Auctions
+from counterpoint.market.load import scenario_named
+from counterpoint.market.people import SYSTEMS
+from counterpoint.market.scenario import resized
+from counterpoint.market.state import Exposures
+from counterpoint.market.world import World
+
+SCENARIOS: Final = ("stationary-v1", "delay-v1", "drift-v1", "outage-v1")
+AUCTIONS: Final = 300_000
+AUCTIONS_QUICK: Final = 20_000
+BATCH: Final = 1_000
+JUDGED_FROM: Final = 0.5  # of the auctions
+BID_SHARE: Final = 0.7  # of the value, of the bids that make the traffic
+TRIPLED: Final = 0.05
+CLICKS_PRIOR, TRIALS_PRIOR, MATURITY_S = 20.0, 50.0, 120.0  # of the counts
+SPEND_SHARE: Final = 0.5  # of what the counts' values would spend without a multiplier
+
+F64 = NDArray[np.float64]
+I64 = NDArray[np.int64]
+
+
+class Judged(Struct, frozen=True, kw_only=True):
+    """One scenario and seed: later half of the auctions. ``counts_*`` and ``model_*`` side by side."""
+
+    clicks: int  # in the won traffic that was learned
+    orders: int
+    counts_click: float  # KL to the true chance, 1e-4 nats an auction
+    model_click: float
+    counts_order: float  # of a conversion per click, 1e-2 nats
+    model_order: float
+    counts_loss: float  # log-loss of drawn clicks / that of their own mean
+    model_loss: float
+    counts_clicks: float  # clicks / predicted, on won traffic
+    model_clicks: float
+    counts_orders: float  # expected orders / predicted, on won traffic
+    model_orders: float
+    worth: float  # true worth bought at equal spend, model / counts - 1
+    orders_bought: float  # the same for true expected conversions of the goals that pay for them
+    worth_known: float  # with the true chances themselves: the most that any value model could add
+
+
+class Counted:
+    """What was there before: the creative's posterior x the segment's click factor; orders per click of the line item,
+    a click counted two minutes after it."""
+
+    def __init__(self, world: World) -> None:
+        design, s = world.design, world.scenario
+        self.design = design
+        self.items: I64 = design.line_item.astype(np.int64)
+        self.click_prior = [s.campaign[c].expected_click_rate for c, _ in design.line_items]
+        self.order_prior = np.array([s.campaign[c].expected_conversion_rate for c, _ in design.line_items])
+        self.campaign_of_item = np.array([c for c, _ in design.line_items])
+        self.impressions, self.clicks = np.zeros(design.count), np.zeros(design.count)
+        self.rate = np.array([self.click_prior[item] for item in self.items])
+        self.seen, self.predicted = np.zeros(len(s.supply)), np.zeros(len(s.supply))
+        self.trials, self.orders = np.zeros(len(design.line_items)), np.zeros(len(design.line_items))
+        self.media = np.array([world._media[k] for k in range(len(s.supply))])
+        self._of_item = [np.flatnonzero(self.items == item) for item in range(len(design.line_items))]
+
+    def refresh(self) -> None:
+        """The Creative agent's own posteriors."""
+        for item, of in enumerate(self._of_item):
+            specs = [self.design.creatives[k] for k in of]
+            shown = [
+                Shown(c.id, "", (f"format={c.media} {c.size}", f"colour={c.colour}", f"message={c.message}"))
+                for c in specs
+            ]
+            counts = {
+                c.id: Counts(float(self.impressions[k]), float(self.clicks[k]), 0.0)
+                for c, k in zip(specs, of, strict=True)
+            }
+            self.rate[of] = [p.mean for p in posteriors(shown, counts, self.click_prior[item])]
+
+    def factors(self) -> F64:
+        everything = (self.seen.sum() + CLICKS_PRIOR) / (self.predicted.sum() + CLICKS_PRIOR)
+        out = np.empty(self.seen.shape)
+        for supply, medium in enumerate(self.media):
+            alike = self.media == medium
+            parent = (self.seen[alike].sum() + CLICKS_PRIOR * everything) / (
+                self.predicted[alike].sum() + CLICKS_PRIOR
+            )
+            out[supply] = (self.seen[supply] + CLICKS_PRIOR * parent) / (
+                self.predicted[supply] + CLICKS_PRIOR
+            )
+        return np.clip(out, 0.1, 10.0)
+
+    def order_rates(self) -> F64:
+        by_campaign = np.bincount(self.campaign_of_item, self.trials)[self.campaign_of_item]
+        orders = np.bincount(self.campaign_of_item, self.orders)[self.campaign_of_item]
+        parent = (orders + TRIALS_PRIOR * self.order_prior) / (by_campaign + TRIALS_PRIOR)
+        return np.asarray(
+            np.clip((self.orders + TRIALS_PRIOR * parent) / (self.trials + TRIALS_PRIOR), 1e-6, 0.999)
+        )
 
 
 def values(context: Context) -> PartResult:
-    return PartResult(part="values", skipped=("not there yet",))
+    auctions = AUCTIONS_QUICK if context.quick else AUCTIONS
+    scenarios = SCENARIOS[:1] if context.quick else SCENARIOS
+    found: dict[str, list[Judged]] = {}
+    for k, name in enumerate(scenarios):
+        found[name] = []
+        for n, seed in enumerate(context.seeds):
+            context.report(f"{name}, seed {seed}", (k + n / len(context.seeds)) / len(scenarios))
+            found[name].append(judge(name, seed, auctions))
+    verdicts = [v for name, judged in found.items() for v in _verdicts(name, judged, len(context.seeds))]
+    real = logged(context.data)
+    return PartResult(
+        part="values",
+        verdicts=tuple(verdicts),
+        tables=(_table(found, auctions), *real.tables),
+        notes=(
+            "counts: the creative's posterior x the segment's click factor, orders per click of the line item with a "
+            "click counted after two minutes; model: features, calibration and delays on top of the same posterior",
+            *real.notes,
+        ),
+        skipped=real.skipped,
+    )
+
+
+def _verdicts(name: str, judged: list[Judged], seeds: int) -> list[Verdict]:
+    behind = f"{seeds} seeds"
+
+    def of(bar: str, kind: Bar, target: float | None, figures: list[float]) -> Verdict:
+        measured: Measured = over_seeds(figures)
+        return Verdict(bar=f"{name}: {bar}", kind=kind, target=target, measured=measured, behind=behind)
+
+    return [
+        of(
+            "divergence of click chances from the truth, 1 - model / counts",
+            Bar.ABOVE,
+            0.0,
+            [1.0 - j.model_click / j.counts_click for j in judged],
+        ),
+        of(
+            "divergence of order chances from the truth, 1 - model / counts",
+            Bar.ABOVE,
+            0.0,
+            [1.0 - j.model_order / j.counts_order for j in judged],
+        ),
+        of("true worth bought at equal spend, model / counts - 1", Bar.ABOVE, 0.0, [j.worth for j in judged]),
+        of(
+            "expected conversions bought at equal spend, model / counts - 1",
+            Bar.ABOVE,
+            0.0,
+            [j.orders_bought for j in judged],
+        ),
+        of("clicks / predicted on won traffic, model", Bar.REPORTED, None, [j.model_clicks for j in judged]),
+        of("orders / predicted on won traffic, model", Bar.REPORTED, None, [j.model_orders for j in judged]),
+    ]
+
+
+def _table(found: dict[str, list[Judged]], auctions: int) -> Table:
+    def mean(judged: list[Judged], field: str, digits: int = 3) -> str:
+        return f"{np.mean([getattr(j, field) for j in judged]):.{digits}f}"
+
+    pairs = ("click", "order", "loss", "clicks", "orders")
+    rows = []
+    for name, judged in found.items():
+        cells = [f"{mean(judged, 'counts_' + pair)} -> {mean(judged, 'model_' + pair)}" for pair in pairs]
+        bought = [
+            f"{100 * np.mean([getattr(j, field) for j in judged]):+.2f} %"
+            for field in ("worth", "worth_known")
+        ]
+        rows.append((name, mean(judged, "clicks", 0), mean(judged, "orders", 0), *cells, *bought))
+    return Table(
+        title=f"counts -> model, means over seeds, later half of {auctions} auctions",
+        head=(
+            "scenario",
+            "clicks learned",
+            "orders learned",
+            "click KL 1e-4",
+            "order KL 1e-2",
+            "click log-loss",
+            "clicks/predicted",
+            "orders/predicted",
+            "worth at equal spend",
+            "with true chances",
+        ),
+        rows=tuple(rows),
+    )
+
+
+# ---- one market
+
+
+def judge(name: str, seed: int, auctions: int) -> Judged:
+    return _Run(World(resized(scenario_named(name), auctions), seed)).judged()
+
+
+class _Run:
+    def __init__(self, world: World) -> None:
+        self.world = world
+        s, design = world.scenario, world.design
+        self.counted = Counted(world)
+        self.rates = Rates(7 * 86_400.0)
+        priors = {f"l{k}": float(rate) for k, rate in enumerate(self.counted.order_prior)}
+        self.rates.set_priors(priors)
+        self.outcomes = Outcomes(self.rates)
+        self.exposures = Exposures(s)
+        self.worth = np.array([worth_at_goal(c.goal, c.goal_value_micros) for c in s.campaign])
+        self.basket = np.array([c.order_value for c in s.campaign])
+        self.segments = [f"{p.venue}/{p.media}" for p in s.supply]
+        self.chance = np.random.Generator(np.random.Philox(key=[world.seed, 0x76616C756573]))
+        self.later: list[
+            tuple[int, int, str, int]
+        ] = []  # a heap of what will be told: when, kind, bid, line item
+        self.kept: list[tuple[F64, ...]] = []
+        self.won_kept: list[tuple[F64, ...]] = []
+        self.clicks = self.orders = 0
+        self.decayed_ns = 0
+        self.items = design.line_item.astype(np.int64)
+        self.campaigns = design.campaign.astype(np.int64)
+
+    def judged(self) -> Judged:
+        total = self.world.scenario.auctions
+        for start in range(0, total, BATCH):
+            self._batch(self.world.batch(start, min(BATCH, total - start)), start >= JUDGED_FROM * total)
+        return self._judge()
+
+    def _batch(self, auctions: Auctions, judged: bool) -> None:
+        world, counted = self.world, self.counted
+        now_ns = int(auctions.t_ns[0])
+        self._told_until(now_ns)
+        counted.refresh()
+        creative = np.full(len(auctions), -1, dtype=np.int64)
+        for row in range(len(auctions)):
+            fitting = world.fitting(auctions, row)
+            if len(fitting):
+                creative[row] = fitting[self.chance.integers(len(fitting))]
+        rows = np.flatnonzero(creative >= 0)
+        creatives = creative[rows]
+        campaign, item, user = self.campaigns[creatives], self.items[creatives], auctions.user[rows]
+        exposures = self.exposures.of(user, campaign, auctions.t_ns[rows])
+        true = world.responses(auctions, rows, creatives, exposures)
+        drawn = world.outcomes(auctions, rows, creatives, true)
+        threshold = world.truth(auctions).threshold_micros[rows].astype(np.float64)
+
+        offset = counted.rate[creatives]
+        click_counts = np.minimum(offset * counted.factors()[auctions.supply[rows]], 1.0)
+        order_counts = counted.order_rates()[item]
+        shown = self._shown(auctions, rows, campaign, item, exposures, offset)
+        click_model, order_model = self._predict(shown)
+
+        def value(click: F64, order: F64) -> F64:
+            w = self.worth[campaign]
+            return np.asarray(
+                w[:, 0] + click * (w[:, 1] + order * (w[:, 2] + w[:, 3] * self.basket[campaign]))
+            )
+
+        bid = BID_SHARE * value(click_counts, order_counts)
+        bid = np.where(self.chance.random(len(rows)) < TRIPLED, 3.0 * bid, bid)
+        won = np.flatnonzero(bid >= threshold)
+        if judged:
+            pays = (self.worth[campaign][:, 2:] > 0.0).any(axis=1)
+            columns = (
+                true.click, true.conversion, click_counts, click_model, order_counts, order_model,
+                drawn.clicked.astype(np.float64), threshold, value(click_counts, order_counts),
+                value(click_model, order_model), true.value_micros.astype(np.float64),
+                np.where(pays, true.click * true.conversion, 0.0),
+            )  # fmt: skip
+            self.kept.append(columns)
+            self.won_kept.append(tuple(column[won] for column in columns[:7]))
+        self._won(auctions, rows, won, creatives, campaign, shown, offset, drawn)
+
+    def _shown(
+        self, auctions: Auctions, rows: I64, campaign: I64, item: I64, exposures: F64, offset: F64
+    ) -> list[Impression]:
+        s = self.world.scenario
+        found = []
+        for k, row in enumerate(rows.tolist()):
+            place, size = s.place[auctions.place[row]], int(auctions.size[row])
+            hour, known = int(auctions.hour_of_week[row]), bool(auctions.known_user[row])
+            capped = s.campaign[campaign[k]].frequency_cap > 0  # a bidder counts for caps alone
+            exposed = round(float(exposures[k])) if known and capped else 0
+            context = pack_context(
+                (
+                    place.id,
+                    place.category,
+                    f"{s.size[size].w}/{s.size[size].h}" if size >= 0 else "",
+                    "",
+                    str(hour % 24),
+                    str(hour),
+                    f"{auctions.device_type[row]}/{SYSTEMS[auctions.os[row]]}",
+                    s.users.countries[auctions.country[row]].code,
+                    str(exposure_level(exposed)) if known else "",
+                )
+            )
+            supply = s.supply[auctions.supply[row]]
+            found.append(
+                Impression(
+                    int(auctions.t_ns[row]),
+                    self.segments[auctions.supply[row]],
+                    supply.venue,
+                    s.campaign[campaign[k]].id,
+                    f"l{item[k]}",
+                    float(offset[k]),
+                    context,
+                    exposed,
+                )
+            )
+        return found
+
+    def _predict(self, shown: list[Impression]) -> tuple[F64, F64]:
+        rows = [
+            sources_of(
+                i.context,
+                name_hash(i.segment),
+                name_hash(i.campaign_id),
+                name_hash(i.line_item_id),
+                exposure_level(i.exposed),
+            )
+            for i in shown
+        ]
+        return self.outcomes.model.predict(
+            Impressions(
+                np.array(rows, dtype=np.uint64).reshape(len(shown), SOURCES),
+                np.array([i.click_rate for i in shown]),
+                np.array([self.rates.known_rate(i.line_item_id, i.campaign_id) for i in shown]),
+                [(i.campaign_id, i.exchange) for i in shown],
+            )
+        )
+
+    def _won(self, auctions, rows, won, creatives, campaign, shown, offset, drawn) -> None:  # type: ignore[no-untyped-def]
+        counted = self.counted
+        told = won[drawn.impression_told[won]]
+        supply = auctions.supply[rows]
+        np.add.at(counted.impressions, creatives[told], 1.0)
+        np.add.at(counted.predicted, supply[told], offset[told])
+        self.exposures.show_all(auctions.user[rows][won], campaign[won], auctions.t_ns[rows][won])
+        for k in told.tolist():
+            bid, at_ns = f"{auctions.index[rows[k]]}", shown[k].at_ns
+            self.outcomes.shown(bid, shown[k])
+            if drawn.click_told[k]:
+                self.clicks += 1
+                counted.clicks[creatives[k]] += 1.0
+                counted.seen[supply[k]] += 1.0
+                item = int(self.items[creatives[k]])
+                click_ns = at_ns + int(drawn.click_delay_ns[k])
+                heapq.heappush(self.later, (click_ns, 0, bid, item))
+                heapq.heappush(self.later, (at_ns + int(MATURITY_S * NS_PER_S), 1, bid, item))
+                if drawn.conversion_told[k]:
+                    order_ns = at_ns + int(drawn.conversion_delay_ns[k])
+                    heapq.heappush(self.later, (max(order_ns, click_ns), 2, bid, item))
+
+    def _told_until(self, now_ns: int) -> None:
+        s = self.world.scenario
+        while self.later and self.later[0][0] <= now_ns:
+            at_ns, kind, bid, item = heapq.heappop(self.later)
+            campaign = s.campaign[self.counted.campaign_of_item[item]]
+            if kind == 1:
+                self.counted.trials[item] += 1.0
+                continue
+            self.outcomes.tick(at_ns)
+            if kind == 0:
+                unknown = Impression(at_ns, "", "", campaign.id, f"l{item}", 0.0)
+                self.outcomes.clicked(bid, at_ns, campaign.advertiser, 30 * 86_400, unknown)
+            elif self.outcomes.converted(bid, at_ns):
+                self.counted.orders[item] += 1.0
+                self.orders += 1
+        self.outcomes.tick(now_ns)
+        elapsed_s = (now_ns - self.decayed_ns) / NS_PER_S
+        if self.decayed_ns and elapsed_s >= 60.0:
+            self.outcomes.decay(elapsed_s)
+            self.rates.decay(elapsed_s)
+        if not self.decayed_ns or elapsed_s >= 60.0:
+            self.decayed_ns = now_ns
+
+    def _judge(self) -> Judged:
+        (
+            click,
+            order,
+            click_c,
+            click_m,
+            order_c,
+            order_m,
+            drawn,
+            threshold,
+            value_c,
+            value_m,
+            worth,
+            orders,
+        ) = (np.concatenate(column) for column in zip(*self.kept, strict=True))
+        won = [np.concatenate(column) for column in zip(*self.won_kept, strict=True)]
+        spend = SPEND_SHARE * float(threshold[value_c >= threshold].sum())
+        bought = {
+            name: value >= threshold / _multiplier(value, threshold, spend)
+            for name, value in (("counts", value_c), ("model", value_m), ("true", worth))
+        }
+        base = np.full(drawn.shape, drawn.mean())
+        return Judged(
+            clicks=self.clicks,
+            orders=self.orders,
+            counts_click=1e4 * _divergence(click, click_c),
+            model_click=1e4 * _divergence(click, click_m),
+            counts_order=1e2 * _divergence(order, order_c),
+            model_order=1e2 * _divergence(order, order_m),
+            counts_loss=_loss(drawn, click_c) / _loss(drawn, base),
+            model_loss=_loss(drawn, click_m) / _loss(drawn, base),
+            counts_clicks=float(won[0].sum() / won[2].sum()),
+            model_clicks=float(won[0].sum() / won[3].sum()),
+            counts_orders=float((won[0] * won[1]).sum() / (won[0] * won[4]).sum()),
+            model_orders=float((won[0] * won[1]).sum() / (won[0] * won[5]).sum()),
+            worth=float(worth[bought["model"]].sum() / worth[bought["counts"]].sum() - 1.0),
+            orders_bought=float(orders[bought["model"]].sum() / orders[bought["counts"]].sum() - 1.0),
+            worth_known=float(worth[bought["true"]].sum() / worth[bought["counts"]].sum() - 1.0),
+        )
+
+
+def _divergence(true: F64, said: F64) -> float:
+    p = np.clip(said, 1e-9, 1.0 - 1e-9)
+    return float(np.mean(true * np.log(true / p) + (1.0 - true) * np.log((1.0 - true) / (1.0 - p))))
+
+
+def _loss(drawn: F64, said: F64) -> float:
+    p = np.clip(said, 1e-9, 1.0 - 1e-9)
+    return float(-np.mean(drawn * np.log(p) + (1.0 - drawn) * np.log1p(-p)))
+
+
+def _multiplier(value: F64, threshold: F64, spend: float) -> float:
+    """The factor on all values at which paying each threshold that is won costs ``spend``."""
+    order = np.argsort(threshold / np.maximum(value, 1e-9), kind="stable")
+    cost = np.cumsum(threshold[order])
+    last = min(int(np.searchsorted(cost, spend, side="right")), len(order) - 1)
+    return float((threshold / np.maximum(value, 1e-9))[order[max(last - 1, 0)]])

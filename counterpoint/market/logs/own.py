@@ -27,7 +27,7 @@ from counterpoint.bidding.policy import (
     price,
     validate,
 )
-from counterpoint.bidding.price import class_of
+from counterpoint.bidding.price import NO_CONTEXT, NO_EVENTS, class_of
 from counterpoint.bidding.state import BiddingConfig
 from counterpoint.bidding.win_curve import WinCurves
 from counterpoint.catalog.model import Campaign, Goal, LineItem, Media
@@ -52,6 +52,12 @@ def price_rows(
     ceilings: IntArray,
     tables: FloatArray,
     segment_values: FloatArray,
+    names: NDArray[np.uint64],
+    segment_hashes: NDArray[np.uint64],
+    factors: FloatArray,
+    calibrations: FloatArray,
+    context: NDArray[np.uint32],
+    events: IntArray,
     auction_type: int,
     key: np.uint64,
     first_row: int,
@@ -62,7 +68,7 @@ def price_rows(
     expected cost: v_eff F(b) less the expected surplus, in either auction."""
     li = np.zeros(1, dtype=np.int32)
     out_money = np.zeros((4, 1), dtype=np.int64)
-    out_rates = np.zeros((3, 1), dtype=np.float64)
+    out_rates = np.zeros((5, 1), dtype=np.float64)
     for i in range(len(ctr)):
         row_key = np.uint64(key ^ mix64_kernel(np.uint64(first_row + i)))
         price(
@@ -74,6 +80,12 @@ def price_rows(
             ceilings,
             tables,
             segment_values,
+            names,
+            segment_hashes,
+            factors,
+            calibrations,
+            context,
+            events,
             segment[i],
             auction_type,
             0,
@@ -201,6 +213,9 @@ class Counterpoint(ReplayPolicy):
             self._ceilings,
             compiled.tables,
             compiled.segment_values,
+            *compiled.value_model,
+            NO_CONTEXT,
+            NO_EVENTS,
             2 if self._auction is Auction.SECOND else 1,
             self._key,
             first_row,

@@ -1,0 +1,224 @@
+"""Chances of a click and of a conversion per click, from features: usable alone, thousands at a time or one.
+
+Both are an offset corrected by features and calibrated: for clicks the offset is what is known of the creative (the
+Creative agent's click rate, or the owner's prior), for conversions the line item's rate of orders per click. So a new
+campaign starts at its parent's, and a feature has to earn what it says.
+
+>>> model = ValueModel()
+>>> seen = Impressions.of([Shown(exchange="adx", media="banner", campaign="c", line_item="l", click_rate=0.01)])
+>>> click, conversion = model.predict(seen)
+>>> float(round(click[0], 6)), float(round(conversion[0], 6))
+(0.01, 0.02)
+>>> model.learn_clicks(seen, clicked=[True])
+>>> bool(model.predict(seen)[0][0] > 0.01)
+True
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+import msgspec
+import numpy as np
+from msgspec import Struct
+from numpy.typing import NDArray
+
+from counterpoint.base.seen import hash_id
+from counterpoint.bidding.calibration import Calibration, Reliability
+from counterpoint.bidding.chances import ValueWeights, pack_slots
+from counterpoint.bidding.features import (
+    CONTEXT_BYTES,
+    FIELDS,
+    SOURCES,
+    U64,
+    exposure_level,
+    feature,
+    sources_of,
+)
+from counterpoint.bidding.logistic import Logistic, logit
+
+F64 = NDArray[np.float64]
+
+NO_CONTEXT_BYTES = bytes(CONTEXT_BYTES)
+NAMES_MAX = 65_536
+name_hash = lru_cache(maxsize=NAMES_MAX)(hash_id)  # campaigns, line items, segments
+
+
+class Shown(Struct, frozen=True, kw_only=True):
+    """One impression in plain words. Empty or 0: not known. ``exposed``: how often the person was shown the line item
+    before, and ``person_shown`` anything (None: no consent)."""
+
+    exchange: str
+    media: str
+    campaign: str
+    line_item: str
+    click_rate: float  # of the creative, before features
+    conversion_rate: float = 0.02  # per click of the line item, before features
+    place: str = ""  # domain or bundle
+    category: str = ""
+    size: str = ""
+    position: str = ""
+    hour_of_week: int = 0
+    device: str = ""
+    country: str = ""
+    person_shown: int | None = None
+    exposed: int = 0
+
+    def context(self) -> bytes:
+        """As a BidPlaced carries it."""
+        said = {
+            "place": self.place,
+            "category": self.category,
+            "size": self.size,
+            "position": self.position,
+            "hour": str(self.hour_of_week % 24),
+            "hour_of_week": str(self.hour_of_week),
+            "device": self.device,
+            "country": self.country,
+            "person": "" if self.person_shown is None else str(exposure_level(self.person_shown)),
+        }
+        return np.array([feature(field, said[field]) for field in FIELDS], "<u4").tobytes()
+
+
+class Impressions(Struct, frozen=True):
+    """Many at once. ``groups``: (campaign, exchange) of each, by which chances are calibrated."""
+
+    rows: U64  # [n, SOURCES], features.sources_of
+    click_rates: F64
+    conversion_rates: F64
+    groups: list[tuple[str, str]]
+
+    def __len__(self) -> int:
+        return len(self.groups)
+
+    @classmethod
+    def of(cls, shown: Sequence[Shown]) -> Impressions:
+        return cls(
+            np.array(
+                [
+                    sources_of(
+                        s.context(),
+                        name_hash(f"{s.exchange}/{s.media}"),
+                        name_hash(s.campaign),
+                        name_hash(s.line_item),
+                        exposure_level(s.exposed if s.person_shown is not None else 0),
+                    )
+                    for s in shown
+                ],
+                dtype=np.uint64,
+            ).reshape(len(shown), SOURCES),
+            np.array([s.click_rate for s in shown], dtype=np.float64),
+            np.array([s.conversion_rate for s in shown], dtype=np.float64),
+            [(s.campaign, s.exchange) for s in shown],
+        )
+
+
+class Snapshot(Struct):
+    click: bytes
+    conversion: bytes
+    click_calibration: Calibration
+    conversion_calibration: Calibration
+
+
+class ValueModel:
+    """No I/O, no clock, no chance: what it knows is a function of what it learned, in order.
+
+    ``refused`` counts rows left out because a rate was no chance."""
+
+    def __init__(self) -> None:
+        self._click, self._conversion = Logistic(), Logistic()
+        self._click_calibration, self._conversion_calibration = Calibration(), Calibration()
+        self.refused = 0
+
+    # ---- asking
+
+    def predict(self, seen: Impressions) -> tuple[F64, F64]:
+        """(chance of a click, of a conversion per click), in [0, 1]. A rate that is no chance gives 0."""
+        click = self._predict(self._click, self._click_calibration, seen, seen.click_rates)
+        return click, self._predict(
+            self._conversion, self._conversion_calibration, seen, seen.conversion_rates
+        )
+
+    def _predict(self, of: Logistic, by: Calibration, seen: Impressions, rates: F64) -> F64:
+        raw = of.predict(seen.rows, logit(rates))
+        known = {group: by.factor(*group) for group in set(seen.groups)}
+        factors = np.array([known[group] for group in seen.groups], dtype=np.float64)
+        odds = raw / (1.0 - raw) * factors
+        return np.asarray(np.where(_chances(rates), odds / (1.0 + odds), 0.0))
+
+    def reliability(self) -> tuple[Reliability, Reliability]:
+        """Of clicks and of conversions: whether predictions came true, on what was won."""
+        return self._click_calibration.reliability(), self._conversion_calibration.reliability()
+
+    def weights(self) -> ValueWeights:
+        """What a policy carries."""
+        return ValueWeights(
+            slots=pack_slots(self._click.weights(), self._conversion.weights()),
+            click_calibrations=self._click_calibration.factors(),
+            conversion_calibrations=self._conversion_calibration.factors(),
+        )
+
+    # ---- learning, from won impressions only
+
+    def learn_clicks(self, seen: Impressions, clicked: Any, weights: Any = None) -> None:
+        """``clicked`` 0 or 1 for each. ``weights``: of the impression as a trial, 1 by default; 0 for a click whose
+        impression was already learned without it."""
+        self._learn(self._click, self._click_calibration, seen, seen.click_rates, clicked, weights)
+
+    def learn_conversions(self, seen: Impressions, converted: Any, weights: Any = None) -> None:
+        """Of clicks. ``weights``: which part of a trial the click is by now (Delays.share_at)."""
+        self._learn(
+            self._conversion, self._conversion_calibration, seen, seen.conversion_rates, converted, weights
+        )
+
+    def _learn(
+        self, of: Logistic, by: Calibration, seen: Impressions, rates: F64, labels: Any, weights: Any
+    ) -> None:
+        y = np.asarray(labels, dtype=np.float64)
+        w = np.ones(len(seen)) if weights is None else np.asarray(weights, dtype=np.float64)
+        sound = _chances(rates) & np.isfinite(w) & (w >= 0.0) & (w <= 1.0) & ((y == 0.0) | (y == 1.0))
+        at = np.flatnonzero(sound)
+        self.refused += len(seen) - len(at)
+        if not len(at):
+            return
+        raw = of.learn(seen.rows[at], logit(rates[at]), y[at], w[at])
+        for k, p in zip(at.tolist(), raw.tolist(), strict=True):
+            campaign, exchange = seen.groups[k]
+            odds = p / (1.0 - p) * by.factor(campaign, exchange)
+            by.add(campaign, exchange, p, odds / (1.0 + odds), float(y[k]), float(w[k]))
+
+    def forget(self, elapsed_s: float, features_half_life_s: float, calibration_half_life_s: float) -> None:
+        for of in (self._click, self._conversion):
+            of.forget(0.5 ** (elapsed_s / features_half_life_s))
+        for by in (self._click_calibration, self._conversion_calibration):
+            by.decay(0.5 ** (elapsed_s / calibration_half_life_s))
+
+    def keep(self, campaigns: set[str]) -> None:
+        """Forget the calibration of all other campaigns."""
+        self._click_calibration.forget(campaigns)
+        self._conversion_calibration.forget(campaigns)
+
+    # ---- kept
+
+    def dump(self) -> Snapshot:
+        return Snapshot(
+            self._click.dump(), self._conversion.dump(), self._click_calibration, self._conversion_calibration
+        )
+
+    def load(self, snapshot: Snapshot) -> None:
+        """Raises ``ValueError`` where it is none of ours; then nothing is changed."""
+        click, conversion = Logistic(), Logistic()
+        click.load(snapshot.click)
+        conversion.load(snapshot.conversion)
+        self._click, self._conversion = click, conversion
+        copied = msgspec.msgpack.decode(
+            msgspec.msgpack.encode((snapshot.click_calibration, snapshot.conversion_calibration)),
+            type=tuple[Calibration, Calibration],
+        )
+        self._click_calibration, self._conversion_calibration = copied
+
+
+def _chances(rates: F64) -> NDArray[np.bool_]:
+    return np.asarray((rates > 0.0) & (rates < 1.0))
