@@ -18,21 +18,32 @@ from numpy.typing import NDArray
 from counterpoint.base.clock import NS_PER_S
 from counterpoint.bench.bidding.logged_values import logged
 from counterpoint.bench.bidding.verdict import Bar, Context, Measured, PartResult, Table, Verdict, over_seeds
-from counterpoint.bench.market.facts import worth_at_goal
-from counterpoint.bidding.features import SOURCES, exposure_level, pack_context, sources_of
+from counterpoint.bidding.features import (
+    CAMPAIGN,
+    EXPOSED,
+    EXPOSED_MAX,
+    FIELDS,
+    LINE_ITEM,
+    SEGMENT,
+    SOURCES,
+    exposure_level,
+    feature,
+)
 from counterpoint.bidding.outcomes import Impression, Outcomes
 from counterpoint.bidding.rates import Rates
 from counterpoint.bidding.value_model import Impressions, name_hash
 from counterpoint.creative.click_model import Counts, Shown, posteriors
 from counterpoint.market.auctions import Auctions
+from counterpoint.market.auctions import Outcomes as Outcomes_
 from counterpoint.market.load import scenario_named
 from counterpoint.market.people import SYSTEMS
 from counterpoint.market.scenario import resized
 from counterpoint.market.state import Exposures
 from counterpoint.market.world import World
+from counterpoint.market.worth import worth_at_goal
 
 SCENARIOS: Final = ("stationary-v1", "delay-v1", "drift-v1", "outage-v1")
-AUCTIONS: Final = 300_000
+AUCTIONS: Final = 150_000
 AUCTIONS_QUICK: Final = 20_000
 BATCH: Final = 1_000
 JUDGED_FROM: Final = 0.5  # of the auctions
@@ -40,6 +51,8 @@ BID_SHARE: Final = 0.7  # of the value, of the bids that make the traffic
 TRIPLED: Final = 0.05
 CLICKS_PRIOR, TRIALS_PRIOR, MATURITY_S = 20.0, 50.0, 120.0  # of the counts
 SPEND_SHARE: Final = 0.5  # of what the counts' values would spend without a multiplier
+
+_EXPOSURES_OF: Final = (0, 1, 2, 3, 5, 9)  # the least exposures of each level
 
 F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
@@ -96,6 +109,14 @@ class Counted:
                 for c, k in zip(specs, of, strict=True)
             }
             self.rate[of] = [p.mean for p in posteriors(shown, counts, self.click_prior[item])]
+
+    def decay(self, elapsed_s: float) -> None:
+        """As the agents do: creatives by 3 days, the rest by 7."""
+        for counts, half_life_days in (
+            (self.impressions, 3.0), (self.clicks, 3.0), (self.seen, 7.0), (self.predicted, 7.0), (self.trials, 7.0),
+            (self.orders, 7.0),
+        ):  # fmt: skip
+            counts *= 0.5 ** (elapsed_s / 86_400.0 / half_life_days)
 
     def factors(self) -> F64:
         everything = (self.seen.sum() + CLICKS_PRIOR) / (self.predicted.sum() + CLICKS_PRIOR)
@@ -234,6 +255,7 @@ class _Run:
         self.won_kept: list[tuple[F64, ...]] = []
         self.clicks = self.orders = 0
         self.decayed_ns = 0
+        self._tables()
         self.items = design.line_item.astype(np.int64)
         self.campaigns = design.campaign.astype(np.int64)
 
@@ -264,8 +286,8 @@ class _Run:
         offset = counted.rate[creatives]
         click_counts = np.minimum(offset * counted.factors()[auctions.supply[rows]], 1.0)
         order_counts = counted.order_rates()[item]
-        shown = self._shown(auctions, rows, campaign, item, exposures, offset)
-        click_model, order_model = self._predict(shown)
+        seen = self._seen(auctions, rows, campaign, item, exposures, offset)
+        click_model, order_model = self.outcomes.model.predict(seen)
 
         def value(click: F64, order: F64) -> F64:
             w = self.worth[campaign]
@@ -286,81 +308,108 @@ class _Run:
             )  # fmt: skip
             self.kept.append(columns)
             self.won_kept.append(tuple(column[won] for column in columns[:7]))
-        self._won(auctions, rows, won, creatives, campaign, shown, offset, drawn)
+        self._won(auctions, rows, won, creatives, campaign, seen, drawn)
 
-    def _shown(
-        self, auctions: Auctions, rows: I64, campaign: I64, item: I64, exposures: F64, offset: F64
-    ) -> list[Impression]:
+    def _tables(self) -> None:
+        """Hashes by position, as a bidder makes them of a request."""
         s = self.world.scenario
-        found = []
-        for k, row in enumerate(rows.tolist()):
-            place, size = s.place[auctions.place[row]], int(auctions.size[row])
-            hour, known = int(auctions.hour_of_week[row]), bool(auctions.known_user[row])
-            capped = s.campaign[campaign[k]].frequency_cap > 0  # a bidder counts for caps alone
-            exposed = round(float(exposures[k])) if known and capped else 0
-            context = pack_context(
-                (
-                    place.id,
-                    place.category,
-                    f"{s.size[size].w}/{s.size[size].h}" if size >= 0 else "",
-                    "",
-                    str(hour % 24),
-                    str(hour),
-                    f"{auctions.device_type[row]}/{SYSTEMS[auctions.os[row]]}",
-                    s.users.countries[auctions.country[row]].code,
-                    str(exposure_level(exposed)) if known else "",
-                )
-            )
-            supply = s.supply[auctions.supply[row]]
-            found.append(
-                Impression(
-                    int(auctions.t_ns[row]),
-                    self.segments[auctions.supply[row]],
-                    supply.venue,
-                    s.campaign[campaign[k]].id,
-                    f"l{item[k]}",
-                    float(offset[k]),
-                    context,
-                    exposed,
-                )
-            )
-        return found
 
-    def _predict(self, shown: list[Impression]) -> tuple[F64, F64]:
-        rows = [
-            sources_of(
-                i.context,
-                name_hash(i.segment),
-                name_hash(i.campaign_id),
-                name_hash(i.line_item_id),
-                exposure_level(i.exposed),
-            )
-            for i in shown
+        def hashed(field: str, values: list[str]) -> NDArray[np.uint64]:
+            return np.array([feature(field, value) for value in values], dtype=np.uint64)
+
+        self._of_place = (
+            hashed("place", [p.id for p in s.place]),
+            hashed("category", [p.category for p in s.place]),
+        )
+        self._of_size = hashed("size", [*(f"{z.w}/{z.h}" for z in s.size), ""])
+        self._of_hour = hashed("hour", [str(h % 24) for h in range(168)])
+        self._of_week = hashed("hour_of_week", [str(h) for h in range(168)])
+        self._of_device = np.array(
+            [hashed("device", [f"{kind}/{os}" for os in SYSTEMS]) for kind in range(6)]
+        )
+        self._of_country = hashed("country", [c.code for c in s.users.countries])
+        self._of_person = hashed("person", [str(level) for level in range(EXPOSED_MAX + 1)])
+        self._of_campaign = np.array([name_hash(c.id) for c in s.campaign], dtype=np.uint64)
+        self._of_item = np.array(
+            [name_hash(f"l{k}") for k in range(len(self.counted.order_prior))], np.uint64
+        )
+        self._of_segment = np.array([name_hash(name) for name in self.segments], dtype=np.uint64)
+        self._capped = np.array([c.frequency_cap > 0 for c in s.campaign])  # a bidder counts for caps alone
+        self._levels = np.array([exposure_level(n) for n in range(65)])
+
+    def _seen(
+        self, auctions: Auctions, rows: I64, campaign: I64, item: I64, exposures: F64, offset: F64
+    ) -> Impressions:
+        s = self.world.scenario
+        known = auctions.known_user[rows]
+        level = self._levels[
+            np.minimum(np.round(exposures), 64).astype(np.int64) * (known & self._capped[campaign])
         ]
-        return self.outcomes.model.predict(
-            Impressions(
-                np.array(rows, dtype=np.uint64).reshape(len(shown), SOURCES),
-                np.array([i.click_rate for i in shown]),
-                np.array([self.rates.known_rate(i.line_item_id, i.campaign_id) for i in shown]),
-                [(i.campaign_id, i.exchange) for i in shown],
-            )
+        hour = auctions.hour_of_week[rows]
+        columns = np.zeros((len(rows), SOURCES), np.uint64)
+        columns[:, SEGMENT] = self._of_segment[auctions.supply[rows]]
+        fields = {
+            "place": self._of_place[0][auctions.place[rows]],
+            "category": self._of_place[1][auctions.place[rows]],
+            "size": self._of_size[auctions.size[rows]],
+            "hour": self._of_hour[hour],
+            "hour_of_week": self._of_week[hour],
+            "device": self._of_device[auctions.device_type[rows], auctions.os[rows]],
+            "country": self._of_country[auctions.country[rows]],
+            "person": np.where(known, self._of_person[level], 0),
+        }
+        for name, hashes in fields.items():
+            columns[:, 2 + FIELDS.index(name)] = hashes
+        columns[:, CAMPAIGN] = self._of_campaign[campaign]
+        columns[:, LINE_ITEM] = self._of_item[item]
+        columns[:, EXPOSED] = level
+        rates = np.array(
+            [
+                self.rates.known_rate(f"l{k}", s.campaign[c].id)
+                for k, c in enumerate(self.counted.campaign_of_item)
+            ]
+        )
+        groups = [
+            (s.campaign[c].id, s.supply[k].venue)
+            for c, k in zip(campaign.tolist(), auctions.supply[rows].tolist(), strict=True)
+        ]
+        return Impressions(columns, offset, rates[item], groups)
+
+    def _impression(self, seen: Impressions, k: int, at_ns: int, segment: str, item: int) -> Impression:
+        row, (campaign, exchange) = seen.rows[k], seen.groups[k]
+        context = row[2:CAMPAIGN].astype("<u4").tobytes()
+        exposed = _EXPOSURES_OF[int(row[EXPOSED])]
+        return Impression(
+            at_ns, segment, exchange, campaign, f"l{item}", float(seen.click_rates[k]), context, exposed
         )
 
-    def _won(self, auctions, rows, won, creatives, campaign, shown, offset, drawn) -> None:  # type: ignore[no-untyped-def]
+    def _won(
+        self,
+        auctions: Auctions,
+        rows: I64,
+        won: I64,
+        creatives: I64,
+        campaign: I64,
+        seen: Impressions,
+        drawn: Outcomes_,
+    ) -> None:
         counted = self.counted
         told = won[drawn.impression_told[won]]
         supply = auctions.supply[rows]
         np.add.at(counted.impressions, creatives[told], 1.0)
-        np.add.at(counted.predicted, supply[told], offset[told])
+        np.add.at(counted.predicted, supply[told], seen.click_rates[told])
         self.exposures.show_all(auctions.user[rows][won], campaign[won], auctions.t_ns[rows][won])
         for k in told.tolist():
-            bid, at_ns = f"{auctions.index[rows[k]]}", shown[k].at_ns
-            self.outcomes.shown(bid, shown[k])
+            bid, at_ns, item = (
+                f"{auctions.index[rows[k]]}",
+                int(auctions.t_ns[rows[k]]),
+                int(self.items[creatives[k]]),
+            )
+            self.outcomes.shown(bid, self._impression(seen, k, at_ns, self.segments[supply[k]], item))
             if drawn.click_told[k]:
                 self.clicks += 1
                 counted.clicks[creatives[k]] += 1.0
                 counted.seen[supply[k]] += 1.0
-                item = int(self.items[creatives[k]])
                 click_ns = at_ns + int(drawn.click_delay_ns[k])
                 heapq.heappush(self.later, (click_ns, 0, bid, item))
                 heapq.heappush(self.later, (at_ns + int(MATURITY_S * NS_PER_S), 1, bid, item))
@@ -388,6 +437,7 @@ class _Run:
         if self.decayed_ns and elapsed_s >= 60.0:
             self.outcomes.decay(elapsed_s)
             self.rates.decay(elapsed_s)
+            self.counted.decay(elapsed_s)
         if not self.decayed_ns or elapsed_s >= 60.0:
             self.decayed_ns = now_ns
 
