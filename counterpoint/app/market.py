@@ -129,7 +129,7 @@ def speed(
     ] = False,
     agents: AgentsOption = "none",
     step: Annotated[
-        int | None, typer.Option(min=1, max=3_600, help="Seconds of a live step. Left out: 500 auctions.")
+        int | None, typer.Option(min=1, max=3_600, help="Seconds of a live step. Left out: 1,000 auctions.")
     ] = None,
 ) -> None:
     """Time and memory of making 10,000 auctions, ten times that, and so on."""

@@ -26,7 +26,7 @@ from counterpoint.market.live.play import Game, Line, Played, encode_lines
 from counterpoint.market.live.tempo import Tempo
 from counterpoint.market.scenario import Scenario, resized
 
-SPEED_AUCTIONS_PER_STEP: Final = 500
+SPEED_AUCTIONS_PER_STEP: Final = 1_000
 WARM_UP: Final = 2_000  # auctions: compiles, and fills what is remembered
 
 
