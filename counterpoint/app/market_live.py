@@ -101,9 +101,10 @@ def as_json(played: Played) -> bytes:
     kept: dict[str, Any] = {
         name: getattr(played, name)
         for name in Played.__struct_fields__
-        if name not in ("tally", "cpu_s", "seconds")
+        if name not in ("tally", "reach_by_campaign", "cpu_s", "seconds")
     }
     kept |= {"value": played.value, "spend": played.spend, "cpa": played.cpa, "ctr": played.ctr}
+    kept["reach_by_campaign"] = played.reach_by_campaign.tolist()
     kept["by_day_and_campaign"] = {
         name: getattr(played.tally, name).tolist() for name in played.tally.__struct_fields__
     }

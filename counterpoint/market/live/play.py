@@ -11,6 +11,7 @@ import gc
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import date
 from typing import Final
 
 import msgspec
@@ -21,6 +22,9 @@ from counterpoint.base.ids import IdSource
 from counterpoint.bidder.attribution import Order
 from counterpoint.bidder.heap import collect_young
 from counterpoint.bidder.signing import NoticeKind, SignedBid
+from counterpoint.ledger.books import Ledger
+from counterpoint.ledger.days import local_day
+from counterpoint.market.auctions import Rows
 from counterpoint.market.catalogue import Requests, catalogue
 from counterpoint.market.house import CLICK, CONVERSION, IMPRESSION, SKIP, Happening, House
 from counterpoint.market.live.system import LEDGER_IN_MEMORY, Given, LiveSystem
@@ -65,8 +69,9 @@ class Played(Struct, frozen=True, kw_only=True):
     bids: int
     no_bids: dict[str, int]
     wins: int
-    tally: Tally
+    tally: Tally  # the scoreboard's; ``budget`` as the ledger has it
     reach: int
+    reach_by_campaign: Rows
     unfit: int
     house_paid_nanos: int
     booked_nanos: int | None  # by the ledger; None: a frozen run has none
@@ -237,6 +242,8 @@ class Game:
 
     def _played(self, auctions: int, cpu_s: float, seconds: float) -> Played:
         system, house = self.system, self.house
+        if system.ledger is not None:
+            self._keep_budgets(system.ledger)
         found = system.ledger.verify() if system.ledger is not None else None
         tally = house.tally()
         return Played(
@@ -252,6 +259,7 @@ class Game:
             wins=self._wins,
             tally=tally,
             reach=house.reach,
+            reach_by_campaign=house.reach_by_campaign,
             unfit=house.unfit,
             house_paid_nanos=int(tally.spend.sum()),
             booked_nanos=found.spent_nanos if found is not None else None,
@@ -262,6 +270,15 @@ class Game:
             cpu_s=cpu_s,
             seconds=seconds,
         )
+
+    def _keep_budgets(self, ledger: Ledger) -> None:
+        """How money was split, day by day, is what the ledger says; one pool's moves are in it."""
+        first = date.fromisoformat(local_day(STARTS_AT_NS, 0)).toordinal()
+        campaigns = {c.id: n for n, c in enumerate(self.scenario.campaign)}
+        for account in ledger.accounts():
+            day = date.fromisoformat(account.day).toordinal() - first
+            if 0 <= day < self.scenario.days and account.campaign_id in campaigns:
+                self.house.sums["budget"][day, campaigns[account.campaign_id]] = account.budget
 
 
 @contextmanager

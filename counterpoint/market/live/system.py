@@ -60,6 +60,21 @@ MESSAGES_KEPT: Final = 1_000  # per stream: everybody reads in every step, which
 LEDGER_IN_MEMORY: Final = "sqlite://"
 
 
+def engine_seed(seed: int) -> int:
+    """The chance of decisions, for a bidder elsewhere that is to decide the same."""
+    return mix64(seed)
+
+
+def ids_of(seed: int) -> IdSource:
+    """The names of bids, likewise."""
+    return IdSource(f"{mix64(seed ^ 0x1D5) >> 24:010x}")
+
+
+def people_secret(seed: int) -> bytes:
+    """The key of the hash of ids, likewise."""
+    return digest(f"simulated people {seed}", size=32).encode()
+
+
 class Given(Struct, frozen=True):
     """What a frozen run decides by. ``allowances``: None, asked of the ledger; else these alone are spent, and no
     ledger books. They name the bidder :data:`BIDDER_ID` and ``LiveSystem.incarnation``."""
@@ -103,7 +118,7 @@ class LiveSystem:
         view = compile_view(
             ViewInputs(catalog=catalog, experiment=experiment if experiment is not None else Experiment())
         )
-        secret = digest(f"simulated people {seed}", size=32).encode()[:64]
+        secret = people_secret(seed)
         self.book = AllowanceBook(
             BIDDER_ID, self.incarnation, view.part.campaign_ids, ARMS, tempo.allowances()
         )
@@ -117,8 +132,8 @@ class LiveSystem:
             Signer(KeyRing(1, {1: secret[:32]})),
             public_url="https://simulated.example",
             bidder_id=BIDDER_ID,
-            seed=mix64(seed),
-            ids=ids if ids is not None else IdSource(f"{mix64(seed ^ 0x1D5) >> 24:010x}"),
+            seed=engine_seed(seed),
+            ids=ids if ids is not None else ids_of(seed),
             outbox=self.post,
             clock=self.clock.now_ns,
             keeps_inputs=keeps_inputs,

@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 from counterpoint.app.cli import app
 from counterpoint.base.errors import ConfigError
+from counterpoint.bench.market.live import run_of
 from counterpoint.events.decisions import PolicyPublished
 from counterpoint.events.money import AllowanceGranted
 from counterpoint.ledger.days import local_day
@@ -136,6 +137,16 @@ def allowances_of(scenario: Scenario, incarnation: str) -> tuple[AllowanceGrante
         )
         for campaign in scenario.campaign
     )
+
+
+def test_the_scoreboard_counts_a_live_run_like_any_other() -> None:
+    run, _ = played(small())
+    counted = run_of(run)
+    assert counted.policy == "live, no agents"
+    assert int(counted.tally.spend.sum()) == run.booked_nanos
+    days = counted.tally.budget.sum(axis=1)
+    assert days[0] == days[1] > 0, "what the ledger could spend on the days that were played"
+    assert (counted.tally.spend <= counted.tally.budget).all()
 
 
 def test_agents_are_named() -> None:
