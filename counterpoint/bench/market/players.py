@@ -14,6 +14,7 @@ from counterpoint.bench.market.baselines.classic import tuned
 from counterpoint.bench.market.baselines.ladder import LADDER, constant_split
 from counterpoint.bench.market.driver import Run, play
 from counterpoint.bench.market.facts import Facts, Floats
+from counterpoint.bench.market.live_player import LIVE, play_live
 from counterpoint.bench.market.oracles import JointOracle
 from counterpoint.bench.market.part_oracles import BidsOracle, CreativesOracle, SplitOracle
 from counterpoint.bench.market.policy import Policy
@@ -37,7 +38,7 @@ SPLIT_STEPS: Final = (
     1.4,
 )  # each campaign's share times and over these, one after the other, kept where better
 HINDSIGHT: Final = (*CONSTANTS, SPLIT)
-NAMES: Final = (*LADDER, *HINDSIGHT, *ORACLES)
+NAMES: Final = (*LADDER, *LIVE, *HINDSIGHT, *ORACLES)
 DEFAULT: Final = (
     "naive",
     "manual",
@@ -61,6 +62,8 @@ TITLES: Final = {
     "greedy": "B1 with discounted greedy creatives",
     "thompson": "B1 with Beta-Thompson creatives",
     "tools": "shaded first prices, one pace for the pool, shrunk Thompson, values by path and format",
+    "live": "the live system with all its agents, in simulated time",
+    "live-fallback": "the live system without agents: the bidder's stated fallback",
     "hindsight-flat": "B0 with the best flat bid of this very seed",
     "hindsight-shade": "B1 with the best shading factor of this very seed",
     "hindsight-split": "PID with the best constant split of this very seed that a search finds",
@@ -85,6 +88,8 @@ def check_names(names: tuple[str, ...]) -> None:
 
 def play_named(name: str, world: World, facts: Facts, progress: Callable[[int], None] | None = None) -> Run:
     """A run of the player called ``name`` (one of :data:`NAMES`)."""
+    if name in LIVE:
+        return play_live(name, world, facts, progress)
     if name not in HINDSIGHT:
         policy: Policy = LADDER[name](None) if name in LADDER else ORACLES[name]()
         return play(world, policy, facts, progress)

@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from counterpoint.base.errors import ConfigError
 from counterpoint.base.ids import digest
-from counterpoint.bench.market.baselines.classic import constants
+from counterpoint.bench.market.baselines.classic import UNTUNED, constants
 from counterpoint.bench.market.facts import NANOS, facts_of
 from counterpoint.bench.market.oracles import bounds
 from counterpoint.bench.market.players import play_named
@@ -52,8 +52,10 @@ class Round(Struct, frozen=True, kw_only=True):
     timings: list[Timing]
 
 
-def constants_digest() -> str:
-    return digest(msgspec.json.encode(constants(), order="sorted"))
+def constants_digest(scenario: str) -> str:
+    """Of what its players play with."""
+    tables = constants()
+    return digest(msgspec.json.encode(tables.get(scenario, tables[UNTUNED]), order="sorted"))
 
 
 def play_round(
@@ -88,7 +90,7 @@ def play_round(
         )
     return Round(
         digest=scenario.digest,
-        constants=constants_digest(),
+        constants=constants_digest(scenario.name),
         warm_up_days=facts.warm_up_days,
         bounds=of_seed,
         scores=scores,
@@ -157,7 +159,6 @@ def _kept(path: Path, names: tuple[str, ...]) -> dict[tuple[str, int], Round]:
     if not path.exists():
         return {}
     out = {}
-    now = constants_digest()
     for number, line in enumerate(path.read_bytes().splitlines(), 1):
         try:
             played = msgspec.json.decode(line, type=Round)
@@ -165,6 +166,9 @@ def _kept(path: Path, names: tuple[str, ...]) -> dict[tuple[str, int], Round]:
             raise ConfigError(
                 f"{path}, line {number}: {error}; take the line out, its seed is played again"
             ) from None
-        if played.constants == now and tuple(s.policy for s in played.scores) == names:
+        if (
+            played.constants == constants_digest(played.bounds.scenario)
+            and tuple(s.policy for s in played.scores) == names
+        ):
             out[played.digest, played.bounds.seed] = played
     return out

@@ -103,7 +103,8 @@ class Played(Struct, frozen=True, kw_only=True):
 
 class Game:
     """One live system in one market. ``log`` takes a line an auction, in order. ``system``: made with the arguments of
-    :class:`LiveSystem`, and one of them to its last method."""
+    :class:`LiveSystem`, and one of them to its last method. People met on ``warm_up_days`` do not count as reached;
+    ``world``: that of scenario and seed, where there is one already."""
 
     def __init__(
         self,
@@ -117,8 +118,10 @@ class Game:
         ledger_url: str = LEDGER_IN_MEMORY,
         log: Callable[[Line], None] | None = None,
         system: Callable[..., LiveSystem] = LiveSystem,
+        warm_up_days: int = 0,
+        world: World | None = None,
     ) -> None:
-        self.house = House(World(scenario, seed))
+        self.house = House(World(scenario, seed) if world is None else world, warm_up_days)
         self.scenario = scenario
         self.system = system(
             catalogue(scenario, STARTS_AT_NS),
