@@ -17,7 +17,7 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from counterpoint.bench.market.facts import Floats, facts_of
-from counterpoint.bench.market.known import day_auctions, grid_micros, true_values, win_table
+from counterpoint.bench.market.known import grid_micros, true_values, win_table
 from counterpoint.catalog.model import Goal
 from counterpoint.market.chance import Stream, normals
 from counterpoint.market.scenario import DAY_NS, STARTS_AT_NS, Scenario
@@ -55,7 +55,7 @@ def table(scenario: Scenario, seed: int) -> Table:
     counts = np.zeros(epochs)
     nobody = Exposures(scenario)
     second = np.array([scenario.venue[v].auction_type == 2 for v in facts.supply_venue])
-    for first, end in day_auctions(world):
+    for first, end in world.day_auctions():
         auctions = world.batch(first, end - first)
         if not len(auctions):
             continue
