@@ -13,7 +13,6 @@ agent priced; their share of bids is taken for their share of each budget.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from datetime import date
 from itertools import islice
 from typing import Any
 
@@ -27,7 +26,7 @@ from counterpoint.bidding import pacing
 from counterpoint.bidding.calibration import Reliability
 from counterpoint.bidding.cost_watch import Cost, judge
 from counterpoint.bidding.outcomes import Counts, Impression, Outcomes, OutcomesState
-from counterpoint.bidding.pacing import EVEN_PPM, PPM, Pace
+from counterpoint.bidding.pacing import PPM, Pace
 from counterpoint.bidding.policy import AGENT, BiddingPolicy, encode
 from counterpoint.bidding.rates import Rates
 from counterpoint.bidding.state import (
@@ -39,9 +38,10 @@ from counterpoint.bidding.state import (
     State,
     read_spend_plans,
 )
+from counterpoint.bidding.steering import governed_share, money_today, pace_campaigns
 from counterpoint.bidding.win_curve import WinCurves
 from counterpoint.bidding.win_rows import kind_of, learn_lost, learn_won
-from counterpoint.catalog.model import Campaign, Catalog, Goal, LineItem, Pacing
+from counterpoint.catalog.model import Campaign, Catalog, Goal, LineItem
 from counterpoint.coordination.clock import HybridClock
 from counterpoint.coordination.proposals import ProposalDesk
 from counterpoint.coordination.targets import bid_ceiling
@@ -71,7 +71,6 @@ DOUBT_EVERY_NS = 600 * NS_PER_S  # by exchange
 DECAY_EVERY_NS = 60 * NS_PER_S
 JUDGE_EVERY_NS = NS_PER_S
 SHARE_HALF_LIFE_S = 3_600.0
-SHARE_PRIOR_BIDS = 1_000.0
 BALANCE_GAP_PPM = 10_000  # of the budget: a larger gap to the ledger's books means that we missed bookings
 
 
@@ -164,8 +163,8 @@ class BiddingLearner:
         state, config = self._state, self.config
         self._age(now_ns)
         state.dirty |= self._outcomes.tick(now_ns)
-        if now_ns - state.stepped_at_ns >= config.pacing_step_ms * NS_PER_MS:
-            self._pace(now_ns)
+        if state.money_moved or now_ns - state.stepped_at_ns >= config.pacing_step_ms * NS_PER_MS:
+            pace_campaigns(state, self._campaigns, now_ns)
         decisions: list[Decision] = []
         if now_ns - state.judged_at_ns >= JUDGE_EVERY_NS:
             state.judged_at_ns = now_ns
@@ -255,9 +254,12 @@ class BiddingLearner:
             paid = won.bid_nanos
             self._state.prices_above_bid += 1
         pace = self._state.paces.get(won.campaign_id)
-        if pace is not None and bid is not None:
-            pace.cost_won += paid
-            pace.value_won += bid.value_nanos
+        if pace is not None:
+            pace.wins += 1
+            if bid is not None:
+                pace.cost.pass_to(now_ns)
+                pace.cost.won(paid, bid.value_nanos)
+                self._awaits(pace, self._campaigns[won.campaign_id], bid.value_nanos)
         cost = self._cost(won.campaign_id, now_ns)
         if cost is not None:
             cost.bids_won += 1.0
@@ -313,17 +315,48 @@ class BiddingLearner:
             cost = self._cost(click.campaign_id, now_ns)
             if cost is not None:
                 cost.clicks += 1.0
+            campaign = self._campaigns.get(click.campaign_id)
+            if campaign is not None and campaign.goal is Goal.CLICKS:
+                self._state.paces[campaign.id].cost.told(campaign.goal_value_micros * 1e3)
         self._state.dirty = True
 
     def _on_conversion(self, order: ConversionAttributed, now_ns: int) -> None:
         if order.by != "click" or order.line_item_id not in self._items:
             return
         if self._outcomes.converted(order.bid_id, min(order.happened_at_ns, now_ns)):
-            self._rates.order(self._items[order.line_item_id].campaign_id, order.value_micros)
+            campaign_id = self._items[order.line_item_id].campaign_id
+            bought_at_ns = min(order.bid_at_ns or order.happened_at_ns, now_ns)
+            self._told_worth(campaign_id, order, now_ns - bought_at_ns)
+            self._rates.order(campaign_id, order.value_micros)
             self._state.dirty = True
 
+    def _awaits(self, pace: Pace, campaign: Campaign, value_nanos: int) -> None:
+        if campaign.goal is Goal.CLICKS:
+            pace.cost.waits(value_nanos, campaign.goal_value_micros * 1e3, None)
+        elif campaign.goal is Goal.CONVERSIONS:
+            pace.cost.waits(value_nanos, campaign.goal_value_micros * 1e3, self._state.delays)
+        elif campaign.goal is Goal.VALUE:
+            mean = campaign.expected_order_value_micros * 1e9 / max(campaign.goal_value_micros, 1)
+            pace.cost.waits(value_nanos, mean, self._state.delays)
+
+    def _told_worth(self, campaign_id: str, order: ConversionAttributed, delay_ns: int) -> None:
+        """An order counts for the cost dual where our prices bought it, at what the goal says it is worth."""
+        campaign = self._campaigns[campaign_id]
+        if order.arm in ARMS_WITHOUT_OUR_PRICES:
+            return
+        if campaign.goal is Goal.CONVERSIONS:
+            worth = campaign.goal_value_micros * 1e3
+        elif campaign.goal is Goal.VALUE:
+            worth = max(order.value_micros, 0) * 1e9 / max(campaign.goal_value_micros, 1)
+        else:
+            return
+        self._state.delays.told(delay_ns / NS_PER_S)
+        self._state.paces[campaign_id].cost.told(worth)
+
     def _on_traffic(self, counted: TrafficCounted, now_ns: int) -> None:
-        self._state.supply |= any(n > 0 for n in counted.requests.values())
+        requests = sum(n for n in counted.requests.values() if n > 0)
+        self._state.supply |= requests > 0
+        self._state.forecast.count(requests, min(counted.happened_at_ns, now_ns))
 
     def _on_spend(self, spend: SpendBooked, now_ns: int) -> None:
         money = self._money_today(spend.campaign_id, spend.day, now_ns)
@@ -342,12 +375,13 @@ class BiddingLearner:
         money = self._money_today(balance.campaign_id, balance.day, now_ns)
         if money is None:
             return
+        self._state.money_moved |= money.budget != balance.budget_nanos
         money.budget = balance.budget_nanos
         money.stopped = balance.stopped
         booked = balance.spent_on_time_nanos + balance.late_spend_nanos
         gap = booked - money.spent_all
         if abs(gap) * PPM > BALANCE_GAP_PPM * max(balance.budget_nanos, 1):
-            money.spent_governed = max(0, money.spent_governed + int(gap * self._governed_share()))
+            money.spent_governed = max(0, money.spent_governed + int(gap * governed_share(self._state)))
             money.spent_all = booked
 
     def _on_moved(self, moved: BudgetMoved, now_ns: int) -> None:
@@ -355,6 +389,7 @@ class BiddingLearner:
             money = self._money_today(campaign_id, moved.day, now_ns)
             if money is not None:
                 money.budget = budget_nanos
+                self._state.money_moved = True
 
     def _on_policy(self, published: PolicyPublished, now_ns: int) -> None:
         if published.agent != "budget" or digest(published.payload) != published.checksum:
@@ -380,24 +415,7 @@ class BiddingLearner:
             self._state.stopped.pop(stop.target, None)
 
     def _money_today(self, campaign_id: str, day: str, now_ns: int) -> Money | None:
-        """A later day than the one we are in opens it (tomorrow at most: clocks differ by little); an earlier one is
-        history, and None."""
-        money = self._state.money.get(campaign_id)
-        if money is None or day < money.day:
-            return None
-        if day > money.day:
-            if day > _day_name(self._local_day(campaign_id, now_ns) + 1):
-                return None
-            money.day, money.spent_all, money.spent_governed = day, 0, 0
-        return money
-
-    def _governed_share(self) -> float:
-        """Of each budget, what goes to arms we price in: their share of bids, 1 before any were heard."""
-        state = self._state
-        return (state.bids_governed + SHARE_PRIOR_BIDS) / (state.bids_all + SHARE_PRIOR_BIDS)
-
-    def _local_day(self, campaign_id: str, now_ns: int) -> int:
-        return (now_ns + self._campaigns[campaign_id].utc_offset_minutes * 60 * NS_PER_S) // pacing.DAY_NS
+        return money_today(self._state, self._campaigns.get(campaign_id), day, now_ns)
 
     def _cost(self, campaign_id: str, now_ns: int) -> Cost | None:
         cost = self._state.costs.get(campaign_id)
@@ -422,37 +440,6 @@ class BiddingLearner:
             state.bids_all *= factor
             state.bids_governed *= factor
         state.decayed_at_ns = now_ns
-
-    def _pace(self, now_ns: int) -> None:
-        state = self._state
-        before_ns, state.stepped_at_ns = state.stepped_at_ns, now_ns
-        supply, state.supply = state.supply, False
-        plans = state.plans.plans if now_ns <= state.plans.valid_until_ns else {}
-        for campaign_id, campaign in self._campaigns.items():
-            pace, money = state.paces[campaign_id], state.money[campaign_id]
-            local_ns = now_ns + campaign.utc_offset_minutes * 60 * NS_PER_S
-            day_number, day_ns = divmod(local_ns, pacing.DAY_NS)
-            self._money_today(campaign_id, _day_name(day_number), now_ns)
-            halted = any(t in state.stopped for t in ("all", f"campaign/{campaign_id}", f"agent/{AGENT}"))
-            if before_ns == 0 or money.stopped or campaign.paused or halted:
-                pace.bids = pace.spent = 0
-                continue
-            plan = plans.get(campaign_id)
-            hourly = plan.hourly_ppm if plan is not None else EVEN_PPM
-            since_ns = max(day_ns - (now_ns - before_ns), 0)
-            left = int(money.budget * self._governed_share()) - money.spent_governed + pace.spent
-            target = float(max(left, 0))  # asap: all that is left may go now
-            if campaign.pacing is Pacing.EVEN:
-                before, now = pacing.elapsed_share(hourly, since_ns), pacing.elapsed_share(hourly, day_ns)
-                target = pacing.target_nanos(left, before, now)
-            lowest = pacing.lowest_multiplier(campaign.reach_weight_ppm, campaign.cost_weight_ppm)
-            old = pace.multiplier(lowest)
-            gap = f"spent {pace.spent / 1e9:.4f} of {target / 1e9:.4f} planned in the step"
-            pacing.step(pace, target, lowest, supply)
-            new = pace.multiplier(lowest)
-            if abs(new / old - 1.0) > 1e-4:
-                state.dirty = True
-                state.why = f"campaign {campaign_id}: lambda {old:.3f} to {new:.3f}, {gap}"
 
     def _click_value_nanos(self, campaign: Campaign) -> float:
         if campaign.goal is Goal.CLICKS:
@@ -529,6 +516,7 @@ class BiddingLearner:
                 name: rates.conversion_rate(name, item.campaign_id, item.expected_conversion_rate)
                 for name, item in items.items()
             },
+            marginal_values=self._marginal_values(),
             order_values_micros={
                 name: rates.order_value_micros(name, self._campaigns[name].expected_order_value_micros)
                 for name in rates.state.orders
@@ -541,6 +529,15 @@ class BiddingLearner:
             value=self._outcomes.model.weights(),
         )
 
+    def _marginal_values(self) -> dict[str, float]:
+        by_campaign = {
+            name: self._state.paces[name].marginal_value(
+                pacing.lowest_multiplier(campaign.reach_weight_ppm, campaign.cost_weight_ppm)
+            )
+            for name, campaign in self._campaigns.items()
+        }
+        return {name: by_campaign[item.campaign_id] for name, item in self._items.items()}
+
     def _publish(self, now_ns: int) -> Decision:
         state = self._state
         policy = self.policy(now_ns)
@@ -552,8 +549,3 @@ class BiddingLearner:
         if not state.why.startswith("campaign"):
             state.why = f"{rows:.0f} auctions behind the curves"
         return publish_policy(AGENT, policy.version, payload, now_ns, policy.valid_until_ns, state.why)
-
-
-def _day_name(day_number: int) -> str:
-    """Days since 1970-01-01 as YYYY-MM-DD, as the ledger names them."""
-    return date.fromordinal(719_163 + day_number).isoformat()

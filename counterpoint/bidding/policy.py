@@ -72,7 +72,7 @@ __all__ = [
 ]
 
 AGENT = "bidding"
-LAMBDA_MIN, LAMBDA_MAX = 0.5, 256.0  # v_eff = value / lambda; 0.5: at most twice the stated value
+LAMBDA_MIN, LAMBDA_MAX = 0.2, 256.0  # v_eff = value / lambda; 0.2: at most five times the stated value
 CTR_FACTOR_MIN, CTR_FACTOR_MAX = 0.1, 10.0
 CURVES_MAX = 512  # each is compiled and tried: milliseconds, during which the bidder makes no other View
 EXPLORE_RATE_MAX, EXPLORE_SPAN_MAX = 0.1, 0.5
@@ -105,6 +105,8 @@ class BiddingPolicy(Struct, frozen=True, kw_only=True):
         str, float
     ] = {}  # line item id -> mean prediction, by which impressions are classed
     multipliers: dict[str, float] = {}  # campaign id -> lambda in [LAMBDA_MIN, LAMBDA_MAX]
+    # line item id -> value at the goal that one more unit of budget would buy; 0: the budget is not what holds it
+    marginal_values: dict[str, float] = {}
     ctr_factors: dict[str, float] = {}  # segment -> observed / predicted clicks
     conversion_rates: dict[str, float] = {}  # line item id -> conversions per click, in (0, 1)
     order_values_micros: dict[str, float] = {}  # campaign id (Goal.VALUE) -> mean order value
@@ -342,6 +344,7 @@ def validate(policy: BiddingPolicy, catalog_ids: Collection[str] = ()) -> None:
     for name, curve in policy.curves.items():
         _check_curve(name, curve)
     _check_all("multiplier", policy.multipliers, LAMBDA_MIN, LAMBDA_MAX)
+    _check_all("marginal value", policy.marginal_values, 0.0, LAMBDA_MAX)
     _check_all("click-rate factor", policy.ctr_factors, CTR_FACTOR_MIN, CTR_FACTOR_MAX)
     _check_all("conversion rate", policy.conversion_rates, 1e-9, 1.0)
     _check_all("mean click rate", policy.mean_click_rates, 1e-9, 1.0)

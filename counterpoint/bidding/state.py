@@ -6,8 +6,10 @@ import msgspec
 from msgspec import Struct
 
 from counterpoint.bidding.cost_watch import Cost
+from counterpoint.bidding.forecast import Forecast
 from counterpoint.bidding.pacing import EVEN_PPM, HOURS, PPM, Pace
 from counterpoint.bidding.rates import RatesState
+from counterpoint.bidding.target_cost import Delays
 
 
 class BiddingConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -108,6 +110,9 @@ class State(Struct):
     stopped: dict[str, bool] = {}  # stop targets; a dict, since a set's order differs between processes
     wished_at_ns: dict[str, int] = {}  # campaign -> when its standing wish was last published
     supply: bool = False
+    money_moved: bool = False  # a budget changed: paced again at the next tick
+    forecast: Forecast = msgspec.field(default_factory=Forecast)
+    delays: Delays = msgspec.field(default_factory=Delays)
     version: int = 0
     dirty: bool = True
     published_at_ns: int = 0

@@ -223,16 +223,20 @@ def run_paced(
         won = bids >= minimums
         fits = spend + np.cumsum(bids[won]) <= budget
         cost = float(bids[won][fits].sum())
-        left_before = budget - spend
         spend += cost
         value += float(values[won][fits].sum())
-        pace.spent, pace.bids = int(cost * UNIT), len(bids)
-        target = pacing.target_nanos(
-            int(left_before * UNIT),
-            pacing.elapsed_share(hourly_ppm, at * step_ns),
-            pacing.elapsed_share(hourly_ppm, (at + 1) * step_ns),
+        pace.spent, pace.bids, pace.wins = int(cost * UNIT), len(bids), int(fits.sum())
+        before, now = (pacing.elapsed_share(hourly_ppm, k * step_ns) for k in (at, at + 1))
+        pacing.step(
+            pace,
+            phi=now - before,
+            rest=1.0 - now,
+            left=(budget - spend) * UNIT,
+            budget=budget * UNIT,
+            elapsed_s=step_ns / 1e9,
+            lowest=1.0,
+            supply=True,
         )
-        pacing.step(pace, target, 1.0, True)
         track.append(pace.multiplier(1.0))
     return spend, value, track
 

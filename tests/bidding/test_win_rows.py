@@ -69,7 +69,7 @@ def test_a_clearing_price_above_the_bid_is_counted_and_our_bid_taken() -> None:
     world.auction(True, price_nanos=-5)
     state = world.learner._state
     assert state.prices_above_bid == 2
-    assert state.paces["clicks"].cost_won == 2 * 800_000
+    assert state.paces["clicks"].cost.paid_now == 2 * 800_000
 
 
 def test_an_alarm_about_an_exchange_makes_its_curves_doubtful_once() -> None:

@@ -38,7 +38,6 @@ from counterpoint.market.logs.terms import Auction, Feedback
 
 NANOS_PER_MILLI_FEN = 10_000  # 1 CNY = 100 fen; a price of 1 fen CPM is 10,000 micros CPM
 MULTIPLIER_STEPS = 30  # of bisection, for the multiplier the flight begins with
-PACE_STEPS_BEFORE = 224  # the pacing step has settled on the train part: it begins with its small steps
 REFRESH_ROWS = 1_000
 HOUR_S = 3_600.0
 
@@ -117,6 +116,7 @@ class Counterpoint(ReplayPolicy):
         self._version = 1
         self._mean_click_rate = min(max(float(train.pctr.mean()), 1e-9), 1.0)
         self._pace = Pace()
+        self._pace.cost.log_lambda = math.log(self._lowest())  # as much value as the budget buys, at any cost
         self._ceilings = np.array([train.bid_max * NANOS_PER_MILLI_FEN], dtype=np.int64)
         exchanges = [_exchange(number) for number in sorted({int(n) for n in train.exchange if n > 0})]
         mean = float(train.value.mean())
@@ -143,8 +143,12 @@ class Counterpoint(ReplayPolicy):
         self._learn(train.time, train.exchange, train.pctr, train.logged)
         self._compiled = self._compile()
         if self._paced:
-            self._pace.log_budget = math.log(self._first_multiplier(train))
-            self._pace.steps = PACE_STEPS_BEFORE
+            self._budget = float(train.flight_budget * NANOS_PER_MILLI_FEN)
+            first = self._first_multiplier(train)
+            self._pace.log_budget = math.log(first)
+            # stands on the train part's last auctions: as much as the evidence ever holds
+            self._pace.share = pacing.BIDS_HALF / math.log(2.0) / train.flight_rows
+            self._pace.demand = self._budget * self._pace.share * first**pacing.ELASTICITY
             self._set_multiplier()
 
     # ---- the policy as published
@@ -179,14 +183,21 @@ class Counterpoint(ReplayPolicy):
         self._compiled = replace(self._compiled, values=values)
 
     def _first_multiplier(self, train: TrainView) -> float:
-        """Lambda at which the train part's predictions, on the learned curve, would spend its budget."""
+        """Lambda at which the train part's predictions would spend its budget: at the minima told, where every one
+        is told (price and value hang together, which the curve does not know), else on the learned curve."""
         budget = float(train.budget) * NANOS_PER_MILLI_FEN
         segments = self._segments(train.exchange)
+        minimum = train.logged.minimum_to_win
+        told = bool(np.all(minimum != NOT_TOLD))
         low, high = math.log(self._lowest()), math.log(LAMBDA_MAX)
         for _ in range(MULTIPLIER_STEPS):
             self._pace.log_budget = (low + high) / 2.0
             self._set_multiplier()
-            _, cost = self._price(train.pctr, segments, 0)
+            prices, cost = self._price(train.pctr, segments, 0)
+            if told:
+                bids = prices // NANOS_PER_MILLI_FEN
+                paid = minimum if self._auction is Auction.SECOND else bids
+                cost = np.where((bids > 0) & (bids >= minimum), paid * float(NANOS_PER_MILLI_FEN), 0.0)
             if float(cost.sum()) > budget:
                 low = self._pace.log_budget
             else:
@@ -231,7 +242,6 @@ class Counterpoint(ReplayPolicy):
     # ---- learning
 
     def observe(self, block: BlockView, outcome: Outcome) -> None:
-        rows_before = self._rows_seen
         self._rows_seen += len(block)
         if not self.learns_on:
             return
@@ -239,16 +249,19 @@ class Counterpoint(ReplayPolicy):
             self._compiled = self._compile()
         if not self._paced:
             return
-        target = pacing.target_nanos(
-            block.left_milli_fen * NANOS_PER_MILLI_FEN,
-            rows_before / self._rows_left_from,
-            self._rows_seen / self._rows_left_from,
-        )
         self._pace.spent = outcome.spent_milli_fen * NANOS_PER_MILLI_FEN
         self._pace.bids = int(np.count_nonzero(outcome.bid))
-        self._pace.cost_won = float(self._pace.spent)
-        self._pace.value_won = float(block.value[outcome.won].sum()) * NANOS_PER_MILLI_FEN
-        pacing.step(self._pace, target, self._lowest(), supply=True)
+        self._pace.wins = int(np.count_nonzero(outcome.won))
+        pacing.step(
+            self._pace,
+            phi=len(block) / self._rows_left_from,
+            rest=1.0 - self._rows_seen / self._rows_left_from,
+            left=float(outcome.left_milli_fen * NANOS_PER_MILLI_FEN),
+            budget=self._budget,
+            elapsed_s=math.inf,
+            lowest=self._lowest(),
+            supply=True,
+        )
         self._set_multiplier()
 
     def _learn(self, time: IntArray, exchange: IntArray, pctr: FloatArray, outcome: Outcome) -> bool:
