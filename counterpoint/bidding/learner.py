@@ -38,7 +38,15 @@ from counterpoint.bidding.state import (
     State,
     read_spend_plans,
 )
-from counterpoint.bidding.steering import governed_share, money_today, pace_campaigns
+from counterpoint.bidding.steering import (
+    awaits,
+    click_told,
+    governed_share,
+    marginal_values,
+    money_today,
+    order_told,
+    pace_campaigns,
+)
 from counterpoint.bidding.win_curve import WinCurves
 from counterpoint.bidding.win_rows import kind_of, learn_lost, learn_won
 from counterpoint.catalog.model import Campaign, Catalog, Goal, LineItem
@@ -259,7 +267,7 @@ class BiddingLearner:
             if bid is not None:
                 pace.cost.pass_to(now_ns)
                 pace.cost.won(paid, bid.value_nanos)
-                self._awaits(pace, self._campaigns[won.campaign_id], bid.value_nanos)
+                awaits(self._state, self._campaigns[won.campaign_id], bid.value_nanos)
         cost = self._cost(won.campaign_id, now_ns)
         if cost is not None:
             cost.bids_won += 1.0
@@ -315,9 +323,7 @@ class BiddingLearner:
             cost = self._cost(click.campaign_id, now_ns)
             if cost is not None:
                 cost.clicks += 1.0
-            campaign = self._campaigns.get(click.campaign_id)
-            if campaign is not None and campaign.goal is Goal.CLICKS:
-                self._state.paces[campaign.id].cost.told(campaign.goal_value_micros * 1e3)
+            click_told(self._state, self._campaigns.get(click.campaign_id))
         self._state.dirty = True
 
     def _on_conversion(self, order: ConversionAttributed, now_ns: int) -> None:
@@ -326,32 +332,11 @@ class BiddingLearner:
         if self._outcomes.converted(order.bid_id, min(order.happened_at_ns, now_ns)):
             campaign_id = self._items[order.line_item_id].campaign_id
             bought_at_ns = min(order.bid_at_ns or order.happened_at_ns, now_ns)
-            self._told_worth(campaign_id, order, now_ns - bought_at_ns)
+            if order.arm not in ARMS_WITHOUT_OUR_PRICES:
+                delay_ns = now_ns - bought_at_ns
+                order_told(self._state, self._campaigns[campaign_id], order.value_micros, delay_ns)
             self._rates.order(campaign_id, order.value_micros)
             self._state.dirty = True
-
-    def _awaits(self, pace: Pace, campaign: Campaign, value_nanos: int) -> None:
-        if campaign.goal is Goal.CLICKS:
-            pace.cost.waits(value_nanos, campaign.goal_value_micros * 1e3, None)
-        elif campaign.goal is Goal.CONVERSIONS:
-            pace.cost.waits(value_nanos, campaign.goal_value_micros * 1e3, self._state.delays)
-        elif campaign.goal is Goal.VALUE:
-            mean = campaign.expected_order_value_micros * 1e9 / max(campaign.goal_value_micros, 1)
-            pace.cost.waits(value_nanos, mean, self._state.delays)
-
-    def _told_worth(self, campaign_id: str, order: ConversionAttributed, delay_ns: int) -> None:
-        """An order counts for the cost dual where our prices bought it, at what the goal says it is worth."""
-        campaign = self._campaigns[campaign_id]
-        if order.arm in ARMS_WITHOUT_OUR_PRICES:
-            return
-        if campaign.goal is Goal.CONVERSIONS:
-            worth = campaign.goal_value_micros * 1e3
-        elif campaign.goal is Goal.VALUE:
-            worth = max(order.value_micros, 0) * 1e9 / max(campaign.goal_value_micros, 1)
-        else:
-            return
-        self._state.delays.told(delay_ns / NS_PER_S)
-        self._state.paces[campaign_id].cost.told(worth)
 
     def _on_traffic(self, counted: TrafficCounted, now_ns: int) -> None:
         requests = sum(n for n in counted.requests.values() if n > 0)
@@ -516,7 +501,7 @@ class BiddingLearner:
                 name: rates.conversion_rate(name, item.campaign_id, item.expected_conversion_rate)
                 for name, item in items.items()
             },
-            marginal_values=self._marginal_values(),
+            marginal_values=marginal_values(state, self._campaigns, self._items),
             order_values_micros={
                 name: rates.order_value_micros(name, self._campaigns[name].expected_order_value_micros)
                 for name in rates.state.orders
@@ -528,15 +513,6 @@ class BiddingLearner:
             exploration_span=self.config.exploration_span,
             value=self._outcomes.model.weights(),
         )
-
-    def _marginal_values(self) -> dict[str, float]:
-        by_campaign = {
-            name: self._state.paces[name].marginal_value(
-                pacing.lowest_multiplier(campaign.reach_weight_ppm, campaign.cost_weight_ppm)
-            )
-            for name, campaign in self._campaigns.items()
-        }
-        return {name: by_campaign[item.campaign_id] for name, item in self._items.items()}
 
     def _publish(self, now_ns: int) -> Decision:
         state = self._state

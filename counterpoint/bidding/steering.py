@@ -10,7 +10,7 @@ from counterpoint.bidding import pacing
 from counterpoint.bidding.forecast import Week
 from counterpoint.bidding.pacing import DAY_NS
 from counterpoint.bidding.state import Money, State
-from counterpoint.catalog.model import Campaign, Pacing
+from counterpoint.catalog.model import Campaign, Goal, LineItem, Pacing
 
 AGENT_STOP = "agent/bidding"
 SHARE_PRIOR_BIDS = 1_000.0
@@ -103,3 +103,52 @@ def _learn_hours(state: State, pace: pacing.Pace, used: float, phi: float, now_n
     pace.usual_share = pace.usual_share * fade + phi
     if pace.usual_demand > 0.0:
         state.forecast.heard(now_ns, spent_at_one * pace.usual_share / pace.usual_demand, phi)
+
+
+# ---- what the cost dual hears
+
+
+def awaits(state: State, campaign: Campaign, value_nanos: int) -> None:
+    """An auction won by our prices: worth that will be told at once (clicks), later (orders) or never (reach)."""
+    cost = state.paces[campaign.id].cost
+    if campaign.goal is Goal.CLICKS:
+        cost.waits(value_nanos, campaign.goal_value_micros * 1e3, None)
+    elif campaign.goal is Goal.CONVERSIONS:
+        cost.waits(value_nanos, campaign.goal_value_micros * 1e3, state.delays)
+    elif campaign.goal is Goal.VALUE:
+        cost.waits(value_nanos, _worth_of(campaign, campaign.expected_order_value_micros), state.delays)
+
+
+def click_told(state: State, campaign: Campaign | None) -> None:
+    if campaign is not None and campaign.goal is Goal.CLICKS:
+        state.paces[campaign.id].cost.told(campaign.goal_value_micros * 1e3)
+
+
+def order_told(state: State, campaign: Campaign, value_micros: int, delay_ns: int) -> None:
+    """An order counts at what the goal says it is worth."""
+    if campaign.goal is Goal.CONVERSIONS:
+        worth = campaign.goal_value_micros * 1e3
+    elif campaign.goal is Goal.VALUE:
+        worth = _worth_of(campaign, max(value_micros, 0))
+    else:
+        return
+    state.delays.told(delay_ns / NS_PER_S)
+    state.paces[campaign.id].cost.told(worth)
+
+
+def _worth_of(campaign: Campaign, order_value_micros: int) -> float:
+    """Nanos that an order may cost at the target return, which is in ppm."""
+    return order_value_micros * 1e9 / max(campaign.goal_value_micros, 1)
+
+
+def marginal_values(
+    state: State, campaigns: Mapping[str, Campaign], items: Mapping[str, LineItem]
+) -> dict[str, float]:
+    """By line item; those of a campaign share its money, and so its multiplier."""
+    by_campaign = {
+        name: state.paces[name].marginal_value(
+            pacing.lowest_multiplier(campaign.reach_weight_ppm, campaign.cost_weight_ppm)
+        )
+        for name, campaign in campaigns.items()
+    }
+    return {name: by_campaign[item.campaign_id] for name, item in items.items()}
