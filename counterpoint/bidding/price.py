@@ -142,6 +142,27 @@ def _shade_at(table: FloatArray, v: float) -> float:
 
 
 @njit
+def _best_from(table: FloatArray, v: float, low: float) -> float:
+    """argmax of (v - b) F(b) over b >= ``low``, of ``low`` and the knots above it: past its best price a curve may well
+    have another hill."""
+    best, most = low, (v - low) * _rate_at(table, low)
+    for k in range(_at_or_below(table[2], KNOTS_MAX - 1, low), KNOTS_MAX):
+        b = table[2, k]
+        if b >= v:
+            break
+        if b > low and (v - b) * table[3, k] > most:
+            best, most = b, (v - b) * table[3, k]
+    return float(best)
+
+
+@njit
+def best_price(table: FloatArray, v: float, low: float) -> float:
+    """The price with the highest expected surplus at or above ``low``; ``table``: :func:`policy.curve_table`."""
+    shaded = _shade_at(table, v)
+    return shaded if shaded >= low else _best_from(table, v, low)
+
+
+@njit
 def envelope(bids: FloatArray, rates: FloatArray, values: FloatArray, best: FloatArray) -> int:
     """Which of ``bids`` (rising) has the highest (v - b) F(b), by v: ``best[k]`` from ``values[k]`` on. How many pieces.
 
@@ -264,7 +285,7 @@ def price(
         if low > high:
             continue
         table = tables[_table_of(segment_values, segment, ctr[j] * values[item, 3])]
-        wished = paced if auction_type == 2 else _shade_at(table, paced)
+        wished = paced if auction_type == 2 else best_price(table, paced, float(low))
         wished = min(max(wished, float(low)), float(high))
         base = _clip(wished, low, high)
         chosen = base
@@ -393,7 +414,8 @@ def explain_price(
         bound = "the floor" if low == floor else "the minimum"
         return PriceSteps(**{**steps, "clip": f"no bid: {bound} is above what it may pay"})
     shaded = paced if auction_type == 2 else _python(_shade_at)(table, paced)
-    wished = min(max(shaded, float(low)), float(high))
+    wished = paced if auction_type == 2 else _python(best_price)(table, paced, float(low))
+    wished = min(max(wished, float(low)), float(high))
     base = min(max(int(wished), low), high)
     levels = [
         min(max(int(wished * (1.0 + span * ((2 * k + 1) / EXPLORE_LEVELS - 1.0))), low), high)

@@ -36,6 +36,9 @@ PRIOR_ROWS = 200.0  # a segment with this many rows counts as much as its parent
 CHILD_PRIOR_ROWS = 60.0  # the same below "adx/video"
 ROOT_PRIOR_ROWS = 50.0  # what the log-logistic shape counts for
 ROWS_MIN = 50.0  # no curve is published on fewer
+CHILD_ROWS_MIN = 20.0  # of a child: it leans on its segment
+CHILD_SIGHTINGS = 10  # after which a child gets counts of its own
+WAITING_MAX = 8_192  # children waiting for that; past it they are all forgotten
 ATOM_VOTES_MIN, ATOM_SHARE_MIN = 2.0, 0.25  # a bin's price is where that much of a majority agrees
 KNOT_ERROR_MAX = 0.002  # win rate that may be lost by keeping fewer knots
 NODES_MAX = 512  # further segments teach only their parents
@@ -61,7 +64,7 @@ class WinCurves:
         self.refused = 0  # rows whose bid is no price
         self.unbelieved = 0  # minimums that are no price or contradict the outcome; the row counts without
         self.curves: dict[str, WinCurve] = {}
-        self._pending: list[tuple[tuple[int, ...], int, bool, int, int]] = []
+        self._pending: list[tuple[tuple[int, ...], int, bool, int]] = []
         self._reset(16)
         self._node("*")
 
@@ -69,6 +72,7 @@ class WinCurves:
         self._nodes: dict[str, int] = {}
         self._order: list[tuple[int, str]] = []  # parents first
         self._paths: dict[str, tuple[int, ...]] = {}
+        self._waiting: dict[str, int] = {}  # children seen too seldom so far
         self._slots: list[int] = []  # by node: where its short memories are; of a child, its segment's
         self._parents: list[int] = []
         self._counts = np.zeros((room, 3, WIDTH))
@@ -99,8 +103,10 @@ class WinCurves:
         also: str = "",
     ) -> None:
         """One auction. ``segment`` may name a child of its segment; ``also`` another child of the same one. A minimum that
-        contradicts the outcome (a win below it, a loss above) is not believed. ``floor_nanos``: the request's, 0 for none;
-        prices gather at floors, so that curves have a point there."""
+        contradicts the outcome (a win below it, a loss above) is not believed.
+
+        ``floor_nanos``: the request's, 0 for none. The curve is about rivals: a minimum at the floor only says that they were
+        below it, a loss below the floor says nothing, and the price of a request is chosen at or above its own floor."""
         if not 0 < bid_nanos <= PRICE_MICROS_MAX:
             self.refused += 1
             return
@@ -112,8 +118,13 @@ class WinCurves:
                 told = int(minimum_nanos)
             else:
                 self.unbelieved += 1
-        floor = int(floor_nanos) if 0 < floor_nanos <= PRICE_MICROS_MAX else 0
-        self._pending.append((self._path(segment, also), int(bid_nanos), bool(won), told, floor))
+        if floor_nanos > bid_nanos:
+            return
+        path = self._path(segment, also)
+        if 0 < told <= floor_nanos:
+            self._pending.append((path, int(floor_nanos), True, 0))
+        else:
+            self._pending.append((path, int(bid_nanos), bool(won), told))
         if len(self._pending) >= PENDING_MAX:
             self._count()
 
@@ -140,8 +151,11 @@ class WinCurves:
             if len(self._paths) >= 4 * NODES_MAX:
                 self._paths.clear()
             names = (also, *lineage(segment)) if also else lineage(segment)
-            made = [at for at in (self._node(name) for name in names) if at >= 0]
-            path = self._paths[key] = (*made, *[-1] * (LEVELS - len(made)))
+            found = [self._node(name) for name in names]
+            made = [at for at in found if at >= 0]
+            path = (*made, *[-1] * (LEVELS - len(made)))
+            if len(made) == len(found) or len(self._nodes) >= NODES_MAX:
+                self._paths[key] = path
         return path
 
     def _node(self, name: str) -> int:
@@ -149,7 +163,7 @@ class WinCurves:
         at = self._nodes.get(name)
         if at is not None:
             return at
-        if len(self._nodes) >= NODES_MAX:
+        if len(self._nodes) >= NODES_MAX or (is_child(name) and not self._often(name)):
             return -1
         parents = lineage(name)[1:]
         parent = self._node(parents[0]) if parents else -1
@@ -172,15 +186,25 @@ class WinCurves:
         insort(self._order, (len(parents), name))
         return at
 
+    def _often(self, child: str) -> bool:
+        """Children are many, and most are seen a handful of times: they get no counts of their own."""
+        if len(self._waiting) >= WAITING_MAX:
+            self._waiting.clear()
+        seen = self._waiting.get(child, 0) + 1
+        if seen < CHILD_SIGHTINGS:
+            self._waiting[child] = seen
+            return False
+        self._waiting.pop(child, None)
+        return True
+
     def _count(self) -> None:
         """Score what is pending under the curves as they stand, then count it in."""
         if not self._pending:
             return
-        paths, bids, wins, told, floored = zip(*self._pending, strict=True)
+        paths, bids, wins, told = zip(*self._pending, strict=True)
         self._pending = []
         nodes = np.array(paths, dtype=np.int64)
         bid, minimum = np.array(bids, dtype=np.float64), np.array(told, dtype=np.float64)
-        floors = np.array(floored, dtype=np.float64)
         exact = minimum > 0
         kinds = np.where(exact, EXACT, np.where(wins, BELOW, ABOVE)).astype(np.int64)
         prices = np.where(exact, minimum, bid)
@@ -193,8 +217,6 @@ class WinCurves:
             kinds,
             bins,
             prices,
-            floors,
-            np.searchsorted(EDGES, floors).astype(np.int64),
             nodes,
             self._counts,
             self._tops,
@@ -222,7 +244,7 @@ class WinCurves:
         for _, name in self._order:
             at, parent = self._nodes[name], self._parents[self._nodes[name]]
             effective = float(self._counts[at].sum())
-            if effective < ROWS_MIN:
+            if effective < (CHILD_ROWS_MIN if is_child(name) else ROWS_MIN):
                 continue
             stale = self._added[at] > max(REFRESH_ROWS, REFRESH_SHARE * effective)
             slot = self._slots[at]
@@ -315,12 +337,13 @@ class WinCurves:
             ]
             for i in range(self._slots_used)
         ]
-        return [nodes, slots, self.curves, self.refused, self.unbelieved]
+        return [nodes, slots, self.curves, self._waiting, self.refused, self.unbelieved]
 
     def load(self, dumped: msgspec.Raw) -> None:
-        nodes, slots, curves, refused, unbelieved = msgspec.msgpack.decode(dumped, type=_Dumped)
+        nodes, slots, curves, waiting, refused, unbelieved = msgspec.msgpack.decode(dumped, type=_Dumped)
         self._reset(max(16, len(nodes)))
         self._pending = []
+        self._waiting = {name: CHILD_SIGHTINGS for name, *_ in nodes if is_child(name)}
         for name, counts, tops, atoms, votes, added, mass, effective, _ in nodes:
             at = self._node(name)
             if at < 0 or at != len(self._nodes) - 1:
@@ -330,6 +353,7 @@ class WinCurves:
             self._votes[at] = _unpack(votes, WIDTH)
             self._mass[at] = _unpack(mass, WIDTH)
             self._added[at], self._effective[at] = added, effective
+        self._waiting = waiting
         if len(slots) != self._slots_used:
             raise ValueError("win curves: short memories and segments do not match")
         for i, (fast, weight, fast_mass, fast_added, scores) in enumerate(slots):
@@ -349,6 +373,7 @@ _Dumped = tuple[
     list[tuple[str, _Packed, _Packed, _Packed, _Packed, float, _Packed, float, bool]],
     list[tuple[_Packed, list[float], _Packed, float, list[float]]],
     dict[str, WinCurve],
+    dict[str, int],
     int,
     int,
 ]

@@ -167,13 +167,13 @@ def score(
 
 @njit
 def add_rows(
-    kinds: IntArray, bins: IntArray, prices: FloatArray, floors: FloatArray, floor_bins: IntArray, nodes: IntArray,
-    counts: FloatArray, tops: FloatArray, atoms: FloatArray, votes: FloatArray, added: FloatArray,
+    kinds: IntArray, bins: IntArray, prices: FloatArray, nodes: IntArray, counts: FloatArray,
+    tops: FloatArray, atoms: FloatArray, votes: FloatArray, added: FloatArray,
 ) -> None:  # fmt: skip
-    """``nodes[row, level]``: which nodes a row teaches, -1 for none. ``floors``: as declared, 0 for none.
+    """``nodes[row, level]``: which nodes a row teaches, -1 for none.
 
-    Beside the counts, by bin: ``tops``, the highest price told, and ``atoms``, the price that told prices and declared
-    floors most agree on, with their majority in ``votes`` (Boyer and Moore 1981)."""
+    Beside the counts, by bin: ``tops``, the highest price told, and ``atoms``, the price that told prices most agree on
+    (a rival's or a hidden floor), with their majority in ``votes`` (Boyer and Moore 1981)."""
     for i in range(len(kinds)):
         for level in range(nodes.shape[1]):
             node = nodes[i, level]
@@ -184,8 +184,6 @@ def add_rows(
             if kinds[i] == EXACT:
                 tops[node, bins[i]] = max(tops[node, bins[i]], prices[i])
                 _vote(atoms[node], votes[node], bins[i], prices[i])
-            if floors[i] > 0.0 and not (kinds[i] == EXACT and floors[i] == prices[i]):
-                _vote(atoms[node], votes[node], floor_bins[i], floors[i])
 
 
 @njit

@@ -51,8 +51,7 @@ def _lognormal(rng: np.random.Generator, n: int) -> tuple[FloatArray, FloatArray
 def _mixture_with_floors(rng: np.random.Generator, n: int) -> tuple[FloatArray, FloatArray]:
     cheap, dear = rng.lognormal(0.2, 0.4, n), rng.lognormal(1.4, 0.3, n)
     competitors: FloatArray = np.where(rng.random(n) < 0.6, cheap, dear)
-    floors = rng.choice(FLOORS, n)
-    return np.maximum(competitors, floors), floors
+    return np.maximum(competitors, rng.choice(FLOORS, n)), np.zeros(n)
 
 
 LOGNORMAL = Market("lognormal-v1", _lognormal)
