@@ -229,20 +229,21 @@ class BiddingLearner:
                 del open_bids[forgotten]
             self._state.bids_forgotten += OPEN_BIDS_MAX // 16
         click_rate = bid.click_rate if 0.0 <= bid.click_rate <= 1.0 else 0.0
+        chance = bid.click_chance if 0.0 <= bid.click_chance <= 1.0 else click_rate
         mean = self._state.mean_rates.get(bid.line_item_id)
         if mean is None and bid.line_item_id in self._items:
             mean = self._state.mean_rates[bid.line_item_id] = MeanRate()
         open_bids[bid.event_id] = OpenBid(
             click_rate,
             max(bid.value_nanos, 0),
-            kind=kind_of(mean, click_rate),
+            kind=kind_of(mean, chance),
             auction_type=bid.auction_type,
             floor_nanos=bid.floor_nanos,
             context=bid.context,
             exposed=max(bid.exposed, 0),
         )
         if mean is not None:
-            mean.add(click_rate)
+            mean.add(chance)
         self._state.bids_all += 1.0
         if bid.arm not in ARMS_WITHOUT_OUR_PRICES:
             self._state.bids_governed += 1.0

@@ -284,7 +284,7 @@ def price(
         high = min(int(paced), ceilings[money[item, 0]], money[item, 2])
         if low > high:
             continue
-        table = tables[_table_of(segment_values, segment, ctr[j] * values[item, 3])]
+        table = tables[_table_of(segment_values, segment, click * values[item, 3])]
         wished = paced if auction_type == 2 else best_price(table, paced, float(low))
         wished = min(max(wished, float(low)), float(high))
         base = _clip(wished, low, high)
@@ -362,11 +362,9 @@ def explain_price(
     base_value, per_click, pace, per_mean, per_conversion, conversion_rate = (
         float(x) for x in compiled.values[item]
     )
-    at = int(_python(_table_of)(compiled.segment_values, segment, ctr * per_mean))
-    table = compiled.tables[at]
     minimum, maximum = int(compiled.money[item, 1]), int(compiled.money[item, 2])
     steps: dict[str, Any] = {
-        "curve": compiled.sources[at],
+        "curve": compiled.sources[segment],
         "value": 0.0,
         "multiplier": 1.0 / pace,
         "paced": 0.0,
@@ -398,7 +396,10 @@ def explain_price(
     calibration = compiled.calibrations[exchange, compiled.money[item, 0]].tolist()
     click = _python(corrected)(min(ctr * factor, 1.0), more_clicks * calibration[0])
     conversion = _python(corrected)(conversion_rate, more_conversions * calibration[1])
+    at = int(_python(_table_of)(compiled.segment_values, segment, click * per_mean))
+    table = compiled.tables[at]
     steps |= {
+        "curve": compiled.sources[at],
         "click": click,
         "conversion": conversion,
         "features": features,

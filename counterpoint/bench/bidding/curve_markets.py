@@ -20,7 +20,7 @@ from counterpoint.bidding.policy import (
     compile_bidding,
     prepare_bidding,
 )
-from counterpoint.bidding.price import price
+from counterpoint.bidding.price import NO_CONTEXT, NO_EVENTS, price
 from counterpoint.bidding.win_curve import WinCurves
 from counterpoint.catalog.model import Campaign, Goal, LineItem
 
@@ -148,6 +148,9 @@ def bids_for(tables: CompiledBidding, values: FloatArray, floors: FloatArray, ke
             ceilings,
             tables.tables,
             tables.segment_values,
+            *tables.value_model,
+            NO_CONTEXT,
+            NO_EVENTS,
             segment,
             1,
             floor,
