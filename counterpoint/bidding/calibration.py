@@ -14,7 +14,7 @@ import msgspec
 
 from counterpoint.bidding.chances import CALIBRATION_MAX, CALIBRATION_MIN, CALIBRATIONS_MAX
 
-PRIOR: Final = 20.0  # predicted events at which a group counts as much as its parent
+PRIOR: Final = 100.0  # predicted events at which a group counts as much as its parent; at 20 it added noise
 WORTH_SAYING: Final = 0.01  # a factor nearer to its parent's is not published
 BINS: Final = 24  # of predicted chance: each twice the one before, the last from 1/2 on
 EVERYTHING: Final = "*|*"

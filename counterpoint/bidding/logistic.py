@@ -25,6 +25,9 @@ from counterpoint.base.jit import njit
 from counterpoint.bidding.features import PAIRS, PRIOR_VARIANCES, SLOTS, SOURCES, U64, slot_kernel
 
 SCALES: Final = (0.0, 0.25, 0.5, 1.0)  # of the priors' standard deviations, one expert each
+START: Final[NDArray[np.float64]] = np.array(
+    [0.0, -0.5, -2.0, -4.0]
+)  # evidence at first: features earn their say
 MEAN_MAX: Final = 3.0  # of one slot's log-odds
 SUM_MAX: Final = 3.0  # of all slots together: what features may say against the offset
 LOGIT_MAX: Final = 16.0
@@ -112,7 +115,7 @@ class Logistic:
         self.mean: F64 = np.zeros((len(SCALES), SLOTS))
         self.variance: F64 = np.zeros((len(SCALES), SLOTS))
         self.touched: NDArray[np.int8] = np.zeros(SLOTS, np.int8)  # 1 + the template that came first; 0: none
-        self.evidence: F64 = np.zeros(len(SCALES))
+        self.evidence: F64 = START.copy()
         self._priors: F64 = np.array([[scale * scale * v for v in PRIOR_VARIANCES] for scale in SCALES])
 
     def weights(self) -> F64:
@@ -141,7 +144,8 @@ class Logistic:
         at = np.flatnonzero(self.touched)
         prior = self._priors[:, self.touched[at].astype(np.int64) - 1]
         self.variance[:, at] = np.minimum(self.variance[:, at] / factor, prior)
-        self.evidence *= factor
+        self.evidence = START + (self.evidence - START) * factor
+        self.evidence -= self.evidence.max()
 
     def dump(self) -> bytes:
         """What was touched: slot numbers, templates, then float64 of evidence, means and variances."""

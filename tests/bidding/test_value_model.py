@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from counterpoint.base.clock import NS_PER_S
 from counterpoint.bidding import delays, value_model
-from counterpoint.bidding.calibration import Calibration
+from counterpoint.bidding.calibration import PRIOR, Calibration
 from counterpoint.bidding.chances import STEP, STEPS_MAX, pack_slots, shown_before, slot_factors
 from counterpoint.bidding.delays import BINS, EDGES_S, Delays
 from counterpoint.bidding.features import SLOTS, TEMPLATES, slot, slot_kernel
@@ -146,10 +146,12 @@ def test_calibration_shrinks_to_its_parent_and_names_only_what_differs() -> None
     for _ in range(10_000):
         by.add("dear", "adx", 0.01, 0.01, 0.005)
         by.add("fine", "adx", 0.01, 0.01, 0.01)
-    assert by.factor("dear", "adx") == pytest.approx(0.55, abs=0.05)
-    assert by.factor("fine", "adx") == pytest.approx(1.0, abs=0.06)
-    assert by.factor("new", "adx") == pytest.approx(0.78, abs=0.05)
-    assert by.factor("new", "other") == pytest.approx(0.78, abs=0.05)
+    everything = (150 + PRIOR) / (200 + PRIOR)
+    exchange = (150 + PRIOR * everything) / (200 + PRIOR)
+    assert by.factor("new", "other") == pytest.approx(everything)
+    assert by.factor("new", "adx") == pytest.approx(exchange)
+    assert by.factor("dear", "adx") == pytest.approx((50 + PRIOR * exchange) / (100 + PRIOR))
+    assert by.factor("dear", "adx") < by.factor("fine", "adx")
     assert "dear|adx" in by.factors()
     by.forget({"fine"})
     assert "dear|adx" not in by.groups
