@@ -5,6 +5,7 @@ Prices are nanos per impression of the account currency, which is micros CPM; th
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Final
@@ -14,6 +15,7 @@ from msgspec import Struct
 from counterpoint.bidding.policy import PriceSteps
 
 LABEL_WIDTH: Final = 11
+FEATURES_SHOWN: Final = 4
 
 
 class LoggedBid(Struct, frozen=True, kw_only=True):
@@ -346,10 +348,15 @@ def _pricing(story: Story, again: Rerun, pricing: Pricing) -> Iterator[str]:
     worth = f"goal {pricing.goal}: an impression by itself {pricing.impression_value_nanos / 1e6:.6f} CPM"
     if pricing.click_value_nanos:
         worth += (
-            f", a click {pricing.click_value_nanos / 1e9:.6f} x click rate {pricing.click_rate:.6f} x factor "
-            f"{pricing.click_rate_factor:.4f} (conversions per click {pricing.conversion_rate:.6f})"
+            f", a click {pricing.click_value_nanos / 1e9:.6f} x its chance {steps.click:.6f}, by click rate "
+            f"{pricing.click_rate:.6f} x factor {pricing.click_rate_factor:.4f}, features and calibration "
+            f"{steps.calibration[0]:.4f} (conversions per click {pricing.conversion_rate:.6f})"
         )
     yield _row("value", f"{steps.value / 1e6:.6f} CPM; {worth}")
+    said = sorted(steps.features.items(), key=lambda item: -abs(math.log(item[1][0])))
+    if said:
+        odds = ", ".join(f"{name} x {click:.3f}" for name, (click, _) in said[:FEATURES_SHOWN])
+        yield _row("", f"what features do most to the odds of a click: {odds}")
     yield _row("pacing", f"divided by the multiplier {steps.multiplier:.6f}: v_eff {steps.paced / 1e6:.6f}")
     source = f"win curve {steps.curve!r}, {pricing.curve_rows:.0f} rows" if steps.curve else "no win curve"
     yield _row(
