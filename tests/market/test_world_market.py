@@ -12,7 +12,9 @@ from urllib.parse import urlsplit
 import msgspec
 import pytest
 from rich.progress import Progress
+from typer.testing import CliRunner
 
+from counterpoint.app.cli import app
 from counterpoint.app.config import load_settings
 from counterpoint.app.market_wire import play_over_wire, write_system
 from counterpoint.base.errors import ConfigError
@@ -145,6 +147,27 @@ def test_the_files_make_a_system_with_the_money_of_so_many_days(tmp_path: Path) 
     assert set(caps) == {round(86_400 / faster)}
     with pytest.raises(ConfigError, match="there already"):
         write_system(scenario, 500.0, 8_099, tmp_path / "made")
+
+
+def test_the_command_says_what_to_run_next(tmp_path: Path) -> None:
+    arguments = [
+        "market",
+        "catalog",
+        "delay-v1",
+        "--rate",
+        "50",
+        "--port",
+        "8077",
+        "--out",
+        str(tmp_path / "s"),
+    ]
+    done = CliRunner().invoke(app, arguments, catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    assert f"counterpoint up --config {tmp_path / 's' / 'config.toml'}" in done.output
+    assert "counterpoint market exchange delay-v1 --url http://127.0.0.1:8077 --rate 50" in done.output
+    asked = ["market", "exchange", "delay-v1", "--url", "http://127.0.0.1:9"]
+    with pytest.raises(ConfigError, match="no bidder at"):
+        CliRunner().invoke(app, asked, catch_exceptions=False)
 
 
 async def _play(url: str, scenario: Scenario = SMALL) -> None:

@@ -43,6 +43,7 @@ ADS_KEPT: Final = (
     50_000  # won ads whose URLs people may still follow; past that the oldest are not followed any more
 )
 TIMEOUT_S: Final = 60.0  # of a call; a test machine may stand still for a while
+_FOLLOWED: Final = {NoticeKind.IMPRESSION.value, NoticeKind.CLICK.value, NoticeKind.SKIP.value}
 FLUSH_MS: Final = 0.01  # one notice at a time: it has no company to wait for
 
 
@@ -54,6 +55,7 @@ class WireSystem(LiveSystem):
         super().__init__(catalog, **settings)
         self.untracked = 0
         self._ads: OrderedDict[str, dict[str, str]] = OrderedDict()  # URLs by bid and kind
+        self._open: list[str] = []  # bids of the newest request that have not won
         self._folder = TemporaryDirectory(prefix="counterpoint-wire-")
         self._committer = Committer(
             self.bus, Spool(Path(self._folder.name) / "spool"), CommitterConfig(flush_ms=FLUSH_MS)
@@ -95,6 +97,8 @@ class WireSystem(LiveSystem):
     # ---- the exchange's side
 
     def place(self, request: BidRequest, exchange: str) -> list[tuple[int, SignedBid]] | NoBidReason:
+        while self._open:  # lost, and nobody will ask for them
+            self._ads.pop(self._open.pop(), None)
         answer = self._run(self._client.post(f"/openrtb2/bid/{exchange}", msgspec.json.encode(request)))
         if answer.status == 204:
             return NoBidReason(answer.headers[b"x-no-bid"].decode())
@@ -108,6 +112,7 @@ class WireSystem(LiveSystem):
         if "lurl" in bid:
             urls["loss"] = bid["lurl"]
         self._ads[bid["id"]] = urls
+        self._open.append(bid["id"])
         if len(self._ads) > ADS_KEPT:
             self._ads.popitem(last=False)
         signed = self.engine.signer.verify(NoticeKind.BILLING, _token(bid["burl"]).encode())
@@ -120,8 +125,9 @@ class WireSystem(LiveSystem):
         if kind is NoticeKind.BILLING and isinstance(values.min_to_win, Price):
             self._get(NoticeKind.WIN, bid, values)
         answer = self._get(kind, bid, values)
-        if kind is NoticeKind.LOSS:
-            self._ads.pop(bid.bid_id, None)
+        if kind is NoticeKind.BILLING:
+            self._open.remove(bid.bid_id)
+            self._ads[bid.bid_id] = {at: url for at, url in self._ads[bid.bid_id].items() if at in _FOLLOWED}
         if answer is None:
             self.untracked += 1
             return NoticeOutcome.MALFORMED

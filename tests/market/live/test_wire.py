@@ -123,5 +123,6 @@ def test_the_ledgers_books_are_the_same_bytes() -> None:
 def test_live_learners_come_to_the_same() -> None:
     """A short run; `counterpoint bench parity` plays longer ones over more seeds."""
     pairs = [pair(scenario_named("stationary-v1"), seed, 100, ALL, step_s=60) for seed in (0, 1)]
+    assert all(p.same_log and p.same_books for p in pairs)
     assert all(d.agrees for d in differences(pairs))
     assert all(p.in_process["win rate"] > 0 for p in pairs)
