@@ -63,7 +63,7 @@ async def bidder(settings: Settings, stop: asyncio.Event) -> None:
     snapshot_path = data.snapshots / f"bidder-{config.id}.bin"
     saved = read_bytes(snapshot_path)
     signer = Signer(load_keys(data.hmac_keys))
-    book = AllowanceBook(config.id, incarnation, view.part.campaign_ids, ARMS)
+    book = AllowanceBook(config.id, incarnation, view.part.campaign_ids, ARMS, lines=view.part.lines_capped)
     frequency = FrequencyBook(
         _id_salt(data.secrets / "id-salt.bin"), started_at_ns=clock.now_ns(), new_here=saved is None
     )

@@ -15,8 +15,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
-from counterpoint.app.config import Settings, load_settings
+from counterpoint.app.config import load_settings
+from counterpoint.app.ledger import ledger_app, settings_of
 from counterpoint.app.market import market_app
+from counterpoint.base.clock import SystemClock
 from counterpoint.base.errors import ConfigError, CounterpointError
 from counterpoint.market.logs.terms import Auction, Feedback
 
@@ -43,6 +45,7 @@ for name, sub in (
     ("keys", keys_app),
     ("bench", bench_app),
     ("market", market_app),
+    ("ledger", ledger_app),
     ("part", part_app),
 ):
     app.add_typer(sub, name=name)
@@ -66,16 +69,6 @@ def demo_config() -> Path:
     from counterpoint.app.demo import write_demo_config
 
     return write_demo_config(Path.cwd())
-
-
-def _settings(config: Path | None) -> Settings:
-    """Of a system that is there: a stop written beside nothing would be obeyed by nobody."""
-    path = config or Path.cwd() / "var" / "demo.toml"
-    if config is None and not path.is_file():
-        raise ConfigError(
-            f"there is no {path}: run this where 'counterpoint up --demo' runs, or name the system's file with --config FILE"
-        )
-    return load_settings(path.resolve())
 
 
 def _write_json(path: Path | None, value: object) -> None:
@@ -116,7 +109,7 @@ def status(config: ConfigOption = None) -> None:
     """Show once what happens and who is alive. Exit code 1 where a part is not."""
     from counterpoint.app.status import show_status
 
-    raise typer.Exit(0 if asyncio.run(show_status(_settings(config))) else 1)
+    raise typer.Exit(0 if asyncio.run(show_status(settings_of(config))) else 1)
 
 
 @app.command()
@@ -144,7 +137,7 @@ def resume(
 def _switch(target: str, stopped: bool, reason: str, config: Path | None) -> None:
     from counterpoint.app.switch import switch
 
-    for line in asyncio.run(switch(_settings(config), target, stopped, getpass.getuser(), reason)):
+    for line in asyncio.run(switch(settings_of(config), target, stopped, getpass.getuser(), reason)):
         console.print(line, highlight=False)
 
 
@@ -159,7 +152,7 @@ def bids(
     """List the newest bids of the decision log, with the ids that explain takes."""
     from counterpoint.app.bids import lines, recent
 
-    settings = _settings(config)
+    settings = settings_of(config)
     found = recent(settings.data.decisions, limit, won=won, campaign=campaign)
     _write_json(json, found)
     if not found:
@@ -182,7 +175,7 @@ def explain(
     """Tell the story of a bid by running the same pure function again on the archived View."""
     from counterpoint.app.story import tell
 
-    story = tell(_settings(config), bid_id)
+    story = tell(settings_of(config), bid_id)
     _write_json(json, story)
     Console().print(story.text(), highlight=False, markup=False, soft_wrap=True)
     raise typer.Exit(0 if story.agrees else 1)
@@ -288,7 +281,7 @@ def catalog_check(file: CatalogFile) -> None:
     """Name every mistake with its line and its cure."""
     from counterpoint.catalog.load import check_catalog
 
-    loaded = check_catalog(file)
+    loaded = check_catalog(file, SystemClock().now_ns())
     for warning in loaded.warnings:
         console.print(f"warning: {warning}", highlight=False)
     catalog = loaded.catalog
@@ -304,7 +297,7 @@ def catalog_load(file: CatalogFile, config: ConfigOption = None) -> None:
     """Check a catalog and put it in place; running parts take it up without a restart."""
     from counterpoint.app.switch import load_into
 
-    for line in asyncio.run(load_into(_settings(config), file)):
+    for line in asyncio.run(load_into(settings_of(config), file)):
         console.print(line, highlight=False)
 
 
@@ -316,7 +309,7 @@ def keys_new(config: ConfigOption = None) -> None:
     """Make the first key. Refuses where there is one."""
     from counterpoint.bidder.keys import new_keys
 
-    settings = _settings(config)
+    settings = settings_of(config)
     ring = new_keys(settings.data.make().hmac_keys)
     console.print(f"key {ring.signs} signs from now on: {settings.data.hmac_keys}", highlight=False)
 
@@ -326,7 +319,7 @@ def keys_rotate(config: ConfigOption = None) -> None:
     """Make another key that signs; the older ones stay accepted. The bidder takes it at its next start."""
     from counterpoint.bidder.keys import rotate
 
-    settings = _settings(config)
+    settings = settings_of(config)
     ring = rotate(settings.data.hmac_keys)
     accepted = ", ".join(str(number) for number in sorted(ring.keys))
     console.print(
@@ -409,6 +402,30 @@ def bench_parity(
     _write_json(json, {"pairs": pairs, "differences": parity.differences(pairs)})
     if not all(d.agrees for d in parity.differences(pairs)):
         raise typer.Exit(1)
+
+
+@bench_app.command("money")
+def bench_money(
+    parts: Annotated[
+        list[str] | None, typer.Option("--part", help="simulation, kills, speed; as often as wanted.")
+    ] = None,
+    operations: Annotated[int, typer.Option(min=1_000, help="Of the simulation.")] = 10_000_000,
+    rounds: Annotated[int, typer.Option(min=1, help="How often a process is killed.")] = 100,
+    seed: int = 1,
+    database: Annotated[
+        str | None, typer.Option(help="postgresql://...; left out: SQLite in a folder of its own.")
+    ] = None,
+    json: JsonOption = None,
+) -> None:
+    """Random operations by 16 bidders over the real books, kill -9 of real processes, settlements a second."""
+    from counterpoint.bench.money import run
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console) as progress:
+        report = run.run(parts or list(run.PARTS), operations, rounds, seed, database, progress)
+    _write_json(json, report)
+    Console(markup=False, highlight=False, soft_wrap=True).print(run.shown(report))
+    raise typer.Exit(0 if report.right else 1)
 
 
 @bench_app.command("bidding")

@@ -34,6 +34,8 @@ class BidderConfig(Struct, frozen=True, forbid_unknown_fields=True):
 
 class LedgerConfig(Struct, frozen=True, forbid_unknown_fields=True):
     url: str | None = None  # None: SQLite in the data directory; else an SQLAlchemy URL
+    # how long a bidder goes on without hearing of the ledger
+    allowance_life_s: Annotated[int, Meta(ge=2, le=3_600)] = 45
 
 
 class ExperimentConfig(Struct, frozen=True, forbid_unknown_fields=True):

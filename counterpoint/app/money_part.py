@@ -7,8 +7,9 @@ import secrets
 
 from counterpoint.app.config import Settings
 from counterpoint.app.system import connect_bus
-from counterpoint.base.clock import SystemClock
+from counterpoint.base.clock import NS_PER_S, SystemClock
 from counterpoint.catalog.store import read_catalog
+from counterpoint.ledger.config import LedgerConfig
 from counterpoint.ledger.service import run_ledger
 
 
@@ -23,6 +24,7 @@ async def ledger(settings: Settings, stop: asyncio.Event) -> None:
             clock=SystemClock(),
             stop=stop,
             incarnation=secrets.token_hex(8),
+            config=LedgerConfig(allowance_life_ns=settings.config.ledger.allowance_life_s * NS_PER_S),
             load_catalog=lambda: read_catalog(settings.catalog_url),
         )
     finally:

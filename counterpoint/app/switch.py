@@ -125,7 +125,7 @@ async def _tell(settings: Settings, subject: str, event: Event) -> str:
 
 async def load_into(settings: Settings, file: Path) -> list[str]:
     """Check a catalog, store it, tell the parts. Raises the catalog's own error; then nothing was changed."""
-    loaded = check_catalog(file)
+    loaded = check_catalog(file, SystemClock().now_ns())
     settings.data.make()
     save_catalog(settings.catalog_url, loaded.catalog)
     now_ns = SystemClock().now_ns()

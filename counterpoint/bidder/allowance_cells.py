@@ -62,7 +62,7 @@ class Allowance:
 
 
 class Cell:
-    """One (campaign, arm): its open allowances and what is asked for it."""
+    """One (campaign, arm), or one capped line item in an arm: its open allowances and what is asked for it."""
 
     __slots__ = (
         "arm",
@@ -73,6 +73,7 @@ class Cell:
         "dearest",
         "hot",
         "index",
+        "line_item_id",
         "measured_at_ns",
         "open",
         "pending_request",
@@ -81,8 +82,9 @@ class Cell:
         "stopped_day",
     )
 
-    def __init__(self, campaign_id: str, arm: str, index: int) -> None:
+    def __init__(self, campaign_id: str, arm: str, index: int, line_item_id: str = "") -> None:
         self.campaign_id = campaign_id
+        self.line_item_id = line_item_id  # empty: for all of the campaign's that have no cap of their own
         self.arm = arm
         self.index = index  # flat position in left; -1: the campaign left the catalog
         self.open: list[Allowance] = []  # by expiry, the next to expire first

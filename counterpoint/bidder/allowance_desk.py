@@ -75,9 +75,9 @@ class AllowanceDesk:
             self.arm_budgets.returned(returned)
             self._commands.append(returned)
         due = not 0 <= now_ns - self._capped_at_ns < CAPS_EVERY_NS
-        if due or len(self._caps) != len(self.book.campaign_ids):
+        if due or len(self._caps) != len(self.book.left):
             self._capped_at_ns, self._caps = now_ns, self.arm_budgets.caps(now_ns)
-        if len(self._caps) == len(self.book.campaign_ids) and connected:
+        if len(self._caps) == len(self.book.left) and connected:
             self._commands.extend(self.book.requests_due(now_ns, self._caps))
 
     def waiting(self) -> list[Event]:

@@ -18,13 +18,13 @@ closes what an earlier incarnation held.
 from __future__ import annotations
 
 import heapq
-from collections import deque
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from counterpoint.base.clock import NS_PER_MS, NS_PER_S
+from counterpoint.bidder.allowance_asks import Asking
 from counterpoint.bidder.allowance_cells import Allowance, AllowanceBookConfig, Cell, Expired
 from counterpoint.events.money import (
     AllowanceGranted,
@@ -39,15 +39,15 @@ __all__ = ["AllowanceBook", "AllowanceBookConfig", "Expired"]
 
 SLOT_NS = 50 * NS_PER_MS  # reservations end up to this much after their time, never before
 GRANT_MEMORY_NS = 600 * NS_PER_S  # a repeat of a grant is recognised this long after the allowance expired
-HOT_MAX = 2_000  # cells looked at per requests_due for being in use; the others take turns
-COLD_PER_CALL = 256
 
 
 _Reservation = tuple[Allowance, int, int, object]  # allowance, nanos, until_ns, context
 
 
 class AllowanceBook:
-    """``left[campaign_pos, arm]``: nanos that may be bid now, int64, what the pure ``decide`` reads.
+    """``left[purse, arm]``: nanos that may be bid now, int64, what the pure ``decide`` reads. The first purses are the
+    campaigns, in the catalog's order; behind them come the line items with caps of their own (``lines``: campaign and
+    line item), which bid on their own allowances and no others.
 
     ``left`` is replaced by ``remap``: read it anew for every request. Time (``now_ns``) must not go back.
     """
@@ -59,6 +59,7 @@ class AllowanceBook:
         campaign_ids: Sequence[str],
         arms: Sequence[str],
         config: AllowanceBookConfig | None = None,
+        lines: Sequence[tuple[str, str]] = (),
     ) -> None:
         self.bidder_id = bidder_id
         self.incarnation = incarnation
@@ -68,7 +69,6 @@ class AllowanceBook:
         self.refused_full = 0
         self.grants_ignored = 0
         self.wins_expired = 0  # won, and never billed within the billing delay
-        self.requests_sent = 0
         self._arm_of = {name: i for i, name in enumerate(self.arms)}
         self._n_arms = len(self.arms)
         self._bids: dict[str, _Reservation] = {}
@@ -80,20 +80,20 @@ class AllowanceBook:
         self._expiries: list[tuple[int, str]] = []  # heap: expires_at_ns, allowance id
         self._seen: set[str] = set()
         self._seen_until: list[tuple[int, str]] = []  # heap: when an allowance id may be forgotten
-        self._hot: deque[Cell] = deque()
-        self._cold_at = 0
-        self._request_no = 0
+        self._asking = Asking(bidder_id, incarnation, self.config)
+        self._hot = self._asking.hot
         self._cells: list[Cell] = []
         self.left: NDArray[np.int64] = np.zeros((0, self._n_arms), dtype=np.int64)
         self._flat = self.left.reshape(-1).data
         self.campaign_ids: tuple[str, ...] = ()
-        self.remap(campaign_ids)
+        self.lines: tuple[tuple[str, str], ...] = ()
+        self.remap(campaign_ids, lines)
 
     # ---- one bid
 
     def reserve(
         self,
-        campaign_pos: int,
+        purse: int,
         arm: int,
         nanos: int,
         bid_id: str,
@@ -105,7 +105,7 @@ class AllowanceBook:
 
         None also when ``bid_id`` is already reserved or the book is full (``refused_full``).
         """
-        cell = self._cells[campaign_pos * self._n_arms + arm]
+        cell = self._cells[purse * self._n_arms + arm]
         if not cell.hot:
             cell.hot = True
             self._hot.append(cell)
@@ -267,29 +267,11 @@ class AllowanceBook:
     ) -> list[AllowanceRequested]:
         """Ask the ledger for what the cells in use will need, and for a first allowance of the others.
 
-        ``cap_nanos[campaign_pos, arm]``: at most this much now (pacing, arm shares); 0: ask nothing. One open
-        request per cell, ``requests_per_call`` a call, none while a refusal backs off.
+        ``cap_nanos[purse, arm]``: at most this much now (pacing, arm shares); 0: ask nothing. One open request per
+        cell, ``requests_per_call`` a call, none while a refusal backs off.
         """
         self._close_expired(now_ns)
-        events: list[AllowanceRequested] = []
-        for _ in range(min(len(self._hot), HOT_MAX)):
-            if len(events) >= self.config.requests_per_call:
-                return events
-            cell = self._hot.popleft()
-            self._measure(cell, now_ns)
-            if cell.index < 0 or (cell.rate_per_s == 0 and cell.reserved_since == 0):
-                cell.hot = False
-                continue
-            self._hot.append(cell)
-            self._ask(cell, now_ns, cap_nanos, events)
-        for _ in range(min(len(self._cells), COLD_PER_CALL)):
-            if len(events) >= self.config.requests_per_call:
-                return events
-            self._cold_at = (self._cold_at + 1) % len(self._cells)
-            cell = self._cells[self._cold_at]
-            if not cell.hot:
-                self._ask(cell, now_ns, cap_nanos, events)
-        return events
+        return self._asking.due(self._cells, self._n_arms, now_ns, cap_nanos)
 
     def started(self, now_ns: int) -> BidderStarted:
         """The first command of this incarnation: everything held by earlier ones is an orphan from here on."""
@@ -320,7 +302,7 @@ class AllowanceBook:
         held = Allowance(event)
         assert 0 <= event.usable_nanos <= event.granted_nanos
         self._allowances[held.allowance_id] = held
-        cell = self._cell(event.campaign_id, event.arm)
+        cell = self._cell(event.campaign_id, event.line_item_id, event.arm)
         if cell is not None:
             cell.pending_request = ""
             cell.backoff_ns = 0
@@ -337,7 +319,7 @@ class AllowanceBook:
 
     def refuse(self, event: AllowanceRefused, now_ns: int) -> None:
         """No allowance: ask again after the ledger's own term, or with a growing pause."""
-        cell = self._cell(event.campaign_id, event.arm)
+        cell = self._cell(event.campaign_id, event.line_item_id, event.arm)
         if cell is None or event.incarnation != self.incarnation or event.bidder_id != self.bidder_id:
             return
         if cell.pending_request != event.request_id:
@@ -355,10 +337,7 @@ class AllowanceBook:
         """The campaign's account changed: stop bidding when it is stopped for the day, ask again when a refusal has
         become pointless (there is free money now)."""
         free = event.budget_nanos - event.spent_on_time_nanos - event.late_spend_nanos - event.reserved_nanos
-        for arm in self.arms:
-            cell = self._cell(event.campaign_id, arm)
-            if cell is None:
-                return
+        for cell in self._cells_of.get(event.campaign_id, ()):
             if event.stopped:
                 cell.stopped_day = event.day
                 for held in list(cell.open):
@@ -368,28 +347,42 @@ class AllowanceBook:
                     cell.blocked_until_ns, cell.asked_at_ns + 2 * self.config.backoff_first_ns
                 )
 
-    def remap(self, campaign_ids: Sequence[str]) -> None:
-        """A new catalog: positions change, money and reservations stay. What left the catalog is returned."""
-        before = {(cell.campaign_id, cell.arm): cell for cell in self._cells}
-        left = np.zeros((len(campaign_ids), self._n_arms), dtype=np.int64)
+    def remap(self, campaign_ids: Sequence[str], lines: Sequence[tuple[str, str]] = ()) -> None:
+        """A new catalog: positions change, money and reservations stay. What left the catalog is returned; so is what
+        a line item holds that has no cap any more."""
+        before = {(cell.campaign_id, cell.line_item_id, cell.arm): cell for cell in self._cells}
+        purses = [*((campaign_id, "") for campaign_id in campaign_ids), *lines]
+        left = np.zeros((len(purses), self._n_arms), dtype=np.int64)
         flat = left.reshape(-1).data
         cells: list[Cell] = []
-        for campaign_id in campaign_ids:
+        cells_of: dict[str, list[Cell]] = {}
+        for campaign_id, line_item_id in purses:
             for arm in self.arms:
                 index = len(cells)
-                cell = before.pop((campaign_id, arm), None) or Cell(campaign_id, arm, index)
+                cell = before.pop((campaign_id, line_item_id, arm), None)
+                cell = cell or Cell(campaign_id, arm, index, line_item_id)
                 cell.index = index
                 flat[index] = sum(held.left for held in cell.open)
                 cells.append(cell)
-        self.campaign_ids = tuple(campaign_ids)
-        self._positions = {campaign_id: i for i, campaign_id in enumerate(campaign_ids)}
+                cells_of.setdefault(campaign_id, []).append(cell)
+        self.campaign_ids, self.lines = tuple(campaign_ids), tuple(lines)
+        self._positions = {purse: i for i, purse in enumerate(purses)}
         gone = list(before.values())
         for cell in gone:
             for held in list(cell.open):
                 self._close(held)
             cell.index = -1
-        self.left, self._flat, self._cells = left, flat, cells
-        self._cold_at = 0
+        self.left, self._flat, self._cells, self._cells_of = left, flat, cells, cells_of
+        self._asking.start_over()
+
+    @property
+    def currency(self) -> str:
+        """The account currency, which every request names; empty: not said."""
+        return self._asking.currency
+
+    @currency.setter
+    def currency(self, currency: str) -> None:
+        self._asking.currency = currency
 
     # ---- figures
 
@@ -411,13 +404,13 @@ class AllowanceBook:
             "refused_full": self.refused_full,
             "grants_ignored": self.grants_ignored,
             "wins_expired": self.wins_expired,
-            "requests_sent": self.requests_sent,
+            "requests_sent": self._asking.sent,
         }
 
     # ---- inside
 
-    def _cell(self, campaign_id: str, arm: str) -> Cell | None:
-        position = self._positions.get(campaign_id)
+    def _cell(self, campaign_id: str, line_item_id: str, arm: str) -> Cell | None:
+        position = self._positions.get((campaign_id, line_item_id))
         number = self._arm_of.get(arm)
         if position is None or number is None:
             return None
@@ -453,54 +446,3 @@ class AllowanceBook:
         heapq.heappush(self._seen_until, (until_ns, allowance_id))
         while self._seen_until[0][0] < now_ns:
             self._seen.discard(heapq.heappop(self._seen_until)[1])
-
-    def _measure(self, cell: Cell, now_ns: int) -> None:
-        """Reservation throughput, smoothed: half of the newest second, half of what was."""
-        passed_ns = now_ns - cell.measured_at_ns
-        if passed_ns < NS_PER_S:
-            return
-        newest_per_s = cell.reserved_since * NS_PER_S // min(passed_ns, 2 * NS_PER_S)
-        cell.rate_per_s = (cell.rate_per_s + newest_per_s) // 2
-        cell.dearest -= cell.dearest // 64
-        cell.reserved_since = 0
-        cell.measured_at_ns = now_ns
-
-    def _ask(
-        self, cell: Cell, now_ns: int, cap_nanos: NDArray[np.int64] | None, events: list[AllowanceRequested]
-    ) -> None:
-        config = self.config
-        waited_ns = now_ns - cell.asked_at_ns
-        if now_ns < cell.blocked_until_ns or waited_ns < config.request_interval_ns:
-            return
-        if cell.pending_request and waited_ns < config.request_timeout_ns:
-            return
-        lasting = sum(held.left for held in cell.open if held.expires_at_ns > now_ns + config.renew_before_ns)
-        need = cell.rate_per_s * config.request_horizon_ns // NS_PER_S
-        need = max(need, config.request_bids_min * cell.dearest or config.request_first_nanos)
-        cap = None
-        if cap_nanos is not None:
-            cap = int(cap_nanos[cell.index // self._n_arms, cell.index % self._n_arms])
-            need = max(need, cap * config.request_share_ppm // 1_000_000)
-        if 2 * lasting >= need:
-            return
-        amount = need - lasting if cap is None else min(need - lasting, cap)
-        if amount <= 0:
-            return
-        self._request_no += 1
-        self.requests_sent += 1
-        cell.asked_at_ns = now_ns
-        cell.pending_request = f"{self.bidder_id}-{self.incarnation}-{self._request_no}"
-        events.append(
-            AllowanceRequested(
-                event_id=f"request-{cell.pending_request}",
-                happened_at_ns=now_ns,
-                recorded_at_ns=now_ns,
-                source=f"bidder/{self.bidder_id}",
-                request_id=cell.pending_request,
-                bidder_id=self.bidder_id,
-                incarnation=self.incarnation,
-                campaign_id=cell.campaign_id,
-                arm=cell.arm,
-                amount_nanos=amount,
-            )
-        )

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from counterpoint.base.clock import NS_PER_S
 from counterpoint.base.money import NANOS_PER_MICRO
 from counterpoint.bidder.experiment import ARMS, falls_back
-from counterpoint.catalog.model import Campaign, Pacing
+from counterpoint.catalog.local_time import offset_minutes
+from counterpoint.catalog.model import Campaign, LineItem, Pacing
 from counterpoint.events.money import AllowanceGranted, AllowanceReturned, BalanceReported
 
 DAY_NS: Final = 86_400 * NS_PER_S
@@ -30,7 +31,9 @@ class _Snapshot(Struct, frozen=True):
 
 
 class ArmBudgets:
-    def __init__(self, campaigns: Sequence[Campaign], shares: Sequence[float]) -> None:
+    def __init__(
+        self, campaigns: Sequence[Campaign], shares: Sequence[float], lines: Sequence[LineItem] = ()
+    ) -> None:
         assert len(shares) == len(ARMS)
         self._shares = tuple(shares)
         self._had: dict[
@@ -38,10 +41,15 @@ class ArmBudgets:
         ] = {}  # (campaign, arm): day, nanos granted less returned
         self._arm_of: dict[str, tuple[str, str, str]] = {}  # allowance: campaign, arm, day
         self._budgets: dict[str, tuple[str, int]] = {}  # campaign: day, nanos by its last balance
-        self.set_campaigns(campaigns)
+        self.set_campaigns(campaigns, lines)
 
-    def set_campaigns(self, campaigns: Sequence[Campaign]) -> None:
+    def set_campaigns(self, campaigns: Sequence[Campaign], lines: Sequence[LineItem] = ()) -> None:
+        """``lines``: all line items; those with caps of their own have a row behind the campaigns."""
         self._campaigns = tuple(campaigns)
+        position = {campaign.id: at for at, campaign in enumerate(self._campaigns)}
+        self._lines = tuple(
+            (position[item.campaign_id], _cap_nanos(item)) for item in lines if item.spend_capped
+        )
 
     def granted(self, event: AllowanceGranted) -> None:
         self._arm_of[event.allowance_id] = (event.campaign_id, event.arm, event.day)
@@ -66,10 +74,10 @@ class ArmBudgets:
             self._had[(campaign_id, arm)] = (held_day, max(0, had + nanos))
 
     def caps(self, now_ns: int) -> NDArray[np.int64]:
-        """``[campaign position, arm]`` nanos that may be asked for now, at most."""
-        caps = np.zeros((len(self._campaigns), len(ARMS)), np.int64)
+        """``[purse, arm]`` nanos that may be asked for now, at most."""
+        caps = np.zeros((len(self._campaigns) + len(self._lines), len(ARMS)), np.int64)
         for at, campaign in enumerate(self._campaigns):
-            local_ns = now_ns + campaign.utc_offset_minutes * 60 * NS_PER_S
+            local_ns = now_ns + offset_minutes(campaign, now_ns) * 60 * NS_PER_S
             day = str(np.datetime64(local_ns // NS_PER_S, "s").astype("datetime64[D]"))
             budget = campaign.daily_budget_micros * NANOS_PER_MICRO
             told = self._budgets.get(campaign.id)
@@ -81,6 +89,8 @@ class ArmBudgets:
                 part = budget * self._shares[position] * (elapsed if falls_back(arm, "budget") else 1.0)
                 had_day, had = self._had.get((campaign.id, arm), (day, 0))
                 caps[at, position] = max(0, int(part) - (had if had_day == day else 0))
+        for at, (campaign_at, cap) in enumerate(self._lines, len(self._campaigns)):
+            caps[at] = np.minimum(caps[campaign_at], cap)
         return caps
 
     def snapshot(self) -> bytes:
@@ -93,3 +103,9 @@ class ArmBudgets:
 
     def figures(self) -> Mapping[str, int]:
         return {f"{campaign}/{arm}": nanos for (campaign, arm), (_, nanos) in self._had.items()}
+
+
+def _cap_nanos(item: LineItem) -> int:
+    return (
+        min(c for c in (item.daily_cap_micros, item.lifetime_cap_micros) if c is not None) * NANOS_PER_MICRO
+    )

@@ -55,7 +55,9 @@ def match(
     known_since_ns: int,
     now_ns: int,
 ) -> int:
-    """``eligible``, then ``admit``: how many line items were admitted; ``counts[COUNT_MATCHED]``: matched."""
+    """``eligible``, then ``admit``: how many line items were admitted; ``counts[COUNT_MATCHED]``: matched.
+
+    ``left[purse, arm]``: see ``CatalogPart.rules``."""
     n = index_kernels.eligible(rows, positions, query, live, li_table, campaign_open, accumulator, line_items)
     kept = 0
     if n > 0:

@@ -12,7 +12,7 @@ from counterpoint.base.ids import IdSource
 from counterpoint.bidder.allowances import AllowanceBook
 from counterpoint.bidder.decide import Candidate, Candidates
 from counterpoint.bidder.frequency import FrequencyBook, UserState, bid_key
-from counterpoint.bidder.part import R_CAP, R_KEY, R_WINDOW, CatalogPart, ExchangePart
+from counterpoint.bidder.part import R_CAMPAIGN, R_CAP, R_KEY, R_PURSE, R_WINDOW, CatalogPart, ExchangePart
 from counterpoint.bidder.respond import Form, Markups, bid_price_micros, reservation_until_ns
 from counterpoint.bidder.view import View
 from counterpoint.openrtb.nobid import NoBidReason
@@ -119,19 +119,19 @@ def commit(
                 reason = NoBidReason.BELOW_FLOOR
                 continue
             bid_id = ids.next(now_ns)
-            campaign = part.rules.item(item, 0)
+            purse = part.rules.item(item, R_PURSE)
             if test:
-                spent = spent_here.get(campaign, 0) + candidate.price
+                spent = spent_here.get(purse, 0) + candidate.price
                 allowance_id: str | None = None
-                if spent <= book.left.item(campaign, arm):
-                    spent_here[campaign] = spent
+                if spent <= book.left.item(purse, arm):
+                    spent_here[purse] = spent
                     allowance_id = TEST_ALLOWANCE
             else:
                 context = BidContext(
                     bid_id,
                     place.profile.id,
                     place.segment_names[form.mtype],
-                    part.campaign_ids[campaign],
+                    part.campaign_ids[part.rules.item(item, R_CAMPAIGN)],
                     part.line_items[item].id,
                     part.creatives[candidate.creative].id,
                     candidate.price,
@@ -140,7 +140,7 @@ def commit(
                     user.key if capped else "",
                     part.rules.item(item, R_KEY) if capped else 0,
                 )
-                allowance_id = book.reserve(campaign, arm, candidate.price, bid_id, now_ns, until_ns, context)
+                allowance_id = book.reserve(purse, arm, candidate.price, bid_id, now_ns, until_ns, context)
             if allowance_id is None:
                 refusals.no_money += 1
                 continue

@@ -36,7 +36,7 @@ IMPS_MAX: Final = 20  # answered in one request; the rest stays unanswered
 MASK64: Final = 0xFFFF_FFFF_FFFF_FFFF
 SECOND_PRICE: Final = 2
 
-AllowancesLeft = NDArray[np.int64]  # [campaign position, arm]: nanos that may be bid now
+AllowancesLeft = NDArray[np.int64]  # [purse, arm]: nanos that may be bid now; purses: CatalogPart.rules
 
 
 class NoBid(Struct, frozen=True, gc=False):
@@ -74,7 +74,7 @@ class ImpCandidates(Struct, frozen=True, gc=False, array_like=True):
 class Candidates(Struct, frozen=True, gc=False, array_like=True):
     """What may be bid, and under which conditions it was decided.
 
-    ``limited``: (campaign position, nanos left) wherever the money left was less than the ceiling: with these and
+    ``limited``: (purse, nanos left) wherever the money left was less than the ceiling: with these and
     plenty for all others the decision comes out the same."""
 
     request_id: str
@@ -477,13 +477,13 @@ def _why_none_priced(s: Scratch) -> NoBidReason:
 
 
 def _limited(last: int, s: Scratch, left: AllowancesLeft, arm: int) -> tuple[tuple[int, int], ...]:
-    campaigns = dict.fromkeys(s.limited[1 : last + 1].tolist())
-    return tuple((campaign, left.item(campaign, arm)) for campaign in campaigns)
+    purses = dict.fromkeys(s.limited[1 : last + 1].tolist())
+    return tuple((purse, left.item(purse, arm)) for purse in purses)
 
 
 def left_of(view: View, arm: int, limited: tuple[tuple[int, int], ...]) -> AllowancesLeft:
     """Allowances as a decision saw them, from what it noted: plenty wherever nothing was noted."""
-    left = np.full((len(view.part.campaigns), len(view.arms)), np.int64(1) << 60, np.int64)
-    for campaign, nanos in limited:
-        left[campaign, arm] = nanos
+    left = np.full((view.part.purses, len(view.arms)), np.int64(1) << 60, np.int64)
+    for purse, nanos in limited:
+        left[purse, arm] = nanos
     return left

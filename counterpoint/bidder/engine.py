@@ -138,8 +138,9 @@ class Engine:
         self._scratch = Scratch(view.part)
         self._markups = Markups(view.part)
         self._formats = AnswerFormats(view.part, self.urls)
-        if book.campaign_ids != view.part.campaign_ids:
-            book.remap(view.part.campaign_ids)
+        if (book.campaign_ids, book.lines) != (view.part.campaign_ids, view.part.lines_capped):
+            book.remap(view.part.campaign_ids, view.part.lines_capped)
+        book.currency = view.part.catalog.account_currency
 
     @property
     def view(self) -> View:
@@ -160,7 +161,8 @@ class Engine:
             self._markups = Markups(view.part)
             self._formats = AnswerFormats(view.part, self.urls)
             self.frequency.horizon_ns = max(self.frequency.horizon_ns, view.part.horizon_ns)
-            self.book.remap(view.part.campaign_ids)
+            self.book.remap(view.part.campaign_ids, view.part.lines_capped)
+            self.book.currency = view.part.catalog.account_currency
             for name in view.part.exchanges:
                 self.counts.setdefault(name, ExchangeCounts())
         self._scratch.arguments.clear()  # they hold on to the last View

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from counterpoint.base.jit import njit
 from counterpoint.base.rng import mix64_kernel
-from counterpoint.bidder.part import R_CAMPAIGN, R_CAP, R_KEY, R_UNKNOWN_NO_BID, R_WINDOW
+from counterpoint.bidder.part import R_CAMPAIGN, R_CAP, R_KEY, R_PURSE, R_UNKNOWN_NO_BID, R_WINDOW
 
 I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
@@ -17,7 +17,7 @@ F64 = NDArray[np.float64]
 
 # why a line item is not admitted; also the positions of ``counts``
 ADMITTED: Final = 0
-NO_MONEY: Final = 1  # no allowance left for its campaign in this arm
+NO_MONEY: Final = 1  # no allowance left for its campaign (or for itself, where capped) in this arm
 CAPPED: Final = 2
 UNKNOWN: Final = 3  # capped, the person can't be counted, and its rule says no
 VERDICTS: Final = 4
@@ -60,8 +60,8 @@ def admit(
 ) -> int:
     """Keep, in place and in order, those of ``line_items[:n]`` that may bid, and return how many.
 
-    ``left[campaign, arm]`` nanos; ``events[k]`` = (line item key, at, until, bid key), all in ns. Writes the verdict of
-    each of the ``n``, ``counts`` by verdict, and ``limited``: at 0 how many, then the campaigns (repeats possible)
+    ``left[purse, arm]`` nanos; ``events[k]`` = (line item key, at, until, bid key), all in ns. Writes the verdict of
+    each of the ``n``, ``counts`` by verdict, and ``limited``: at 0 how many, then the purses (repeats possible)
     whose money is less than their ceiling, so that it may decide something.
     """
     for i in range(VERDICTS):
@@ -71,12 +71,13 @@ def admit(
     for i in range(n):
         li = line_items[i]
         campaign = rules[li, R_CAMPAIGN]
-        money = left[campaign, arm]
+        purse = rules[li, R_PURSE]
+        money = left[purse, arm]
         if money < ceilings[campaign]:
             last = limited[0]
-            if last == 0 or limited[last] != campaign:
+            if last == 0 or limited[last] != purse:
                 limited[0] = last + 1
-                limited[last + 1] = campaign
+                limited[last + 1] = purse
         verdict = ADMITTED
         if money <= 0:
             verdict = NO_MONEY
@@ -168,7 +169,7 @@ def rank(
         if price <= 0:
             continue
         counts[0] += 1
-        if price > left[rules[li[i], R_CAMPAIGN], arm]:
+        if price > left[rules[li[i], R_PURSE], arm]:
             counts[1] += 1
             continue
         score = rates[1, i]

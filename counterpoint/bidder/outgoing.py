@@ -32,7 +32,7 @@ class DecisionInput(Struct, frozen=True, array_like=True):
     user: UserState
     now_ns: int
     rng_key: int
-    limited: tuple[tuple[int, int], ...]  # (campaign position in the View's catalog, nanos left in the arm)
+    limited: tuple[tuple[int, int], ...]  # (purse in the View's catalog, nanos left in the arm)
     arm: int
 
 

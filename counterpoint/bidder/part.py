@@ -30,7 +30,8 @@ R_KEY: Final = 1  # the line item's key in a user's records
 R_CAP: Final = 2  # impressions; 0: no cap
 R_WINDOW: Final = 3  # ns
 R_UNKNOWN_NO_BID: Final = 4  # 1: capped, and does not bid on who cannot be counted
-RULES: Final = 5
+R_PURSE: Final = 5  # whose allowances pay: the campaign's place, or behind the campaigns the line item's own
+RULES: Final = 6
 
 MEDIA_OF_MTYPE: Final = {number: media for media, number in MTYPE.items()}
 MEDIA_NAMES: Final = ("", *(MEDIA_OF_MTYPE[number].value for number in sorted(MEDIA_OF_MTYPE)))  # by mtype
@@ -65,6 +66,8 @@ class CatalogPart:
         "index",
         "line_item_positions",
         "line_items",
+        "lines_capped",
+        "purses",
         "rates",
         "rules",
     )
@@ -86,6 +89,9 @@ class CatalogPart:
         self.ceilings: NDArray[np.int64] = np.array(
             [campaign.bid_ceiling_micros for campaign in catalog.campaigns], np.int64
         )
+        # line items with a cap of their own bid on allowances of their own
+        self.lines_capped = tuple((i.campaign_id, i.id) for i in catalog.line_items if i.spend_capped)
+        self.purses = len(self.campaign_ids) + len(self.lines_capped)
         self.rules = _rules(catalog, self.campaign_positions)
         self.creative_mtype: NDArray[np.int64] = np.array(
             [MTYPE[creative.media] for creative in catalog.creatives], np.int64
@@ -117,8 +123,13 @@ def _exchange(profile: ExchangeProfile) -> ExchangePart:
 
 def _rules(catalog: Catalog, campaigns: dict[str, int]) -> NDArray[np.int64]:
     rules = np.zeros((len(catalog.line_items), RULES), np.int64)
+    purse = len(campaigns)
     for at, item in enumerate(catalog.line_items):
         rules[at, R_CAMPAIGN] = campaigns[item.campaign_id]
+        rules[at, R_PURSE] = campaigns[item.campaign_id]
+        if item.spend_capped:
+            rules[at, R_PURSE] = purse
+            purse += 1
         rules[at, R_KEY] = line_item_key(item.id)
         cap = item.frequency_cap
         if cap is not None:

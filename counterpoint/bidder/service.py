@@ -120,7 +120,9 @@ class BidderService:
         self.reports = Reports(bus, clock, engine, outbox, exposition, self.waiting_for)
         self.holder = ViewHolder(engine.view, self.on_swap, self.on_refused, clock.now_ns)
         self.hearing = Hearing(self.holder)
-        arm_budgets = ArmBudgets(engine.view.part.campaigns, engine.view.experiment.shares())
+        arm_budgets = ArmBudgets(
+            engine.view.part.campaigns, engine.view.experiment.shares(), engine.view.part.line_items
+        )
         self.desk = AllowanceDesk(bus, clock, book, arm_budgets, self._presume_lost)
 
     # ---- readiness
@@ -252,7 +254,7 @@ class BidderService:
         if new_catalog:
             self._directory = Directory.build(view.inputs.catalog, self._directory)
             self._set_directory(self._directory)
-            self.desk.arm_budgets.set_campaigns(view.inputs.catalog.campaigns)
+            self.desk.arm_budgets.set_campaigns(view.inputs.catalog.campaigns, view.inputs.catalog.line_items)
             freeze_heap()
         self._to_archive.append((view, self.hearing.payloads()))
         self._archive_wake.set()

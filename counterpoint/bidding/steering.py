@@ -10,6 +10,7 @@ from counterpoint.bidding import pacing
 from counterpoint.bidding.forecast import Week
 from counterpoint.bidding.pacing import DAY_NS
 from counterpoint.bidding.state import Money, State
+from counterpoint.catalog.local_time import offset_minutes
 from counterpoint.catalog.model import Campaign, Goal, LineItem, Pacing
 
 AGENT_STOP = "agent/bidding"
@@ -19,7 +20,7 @@ RICH_DAYS = 3.0  # half-life, in days of plan, of what a campaign's usual day co
 
 
 def local_day(campaign: Campaign, now_ns: int) -> int:
-    return (now_ns + campaign.utc_offset_minutes * 60 * NS_PER_S) // DAY_NS
+    return (now_ns + offset_minutes(campaign, now_ns) * 60 * NS_PER_S) // DAY_NS
 
 
 def day_name(day_number: int) -> str:
@@ -55,7 +56,7 @@ def pace_campaigns(state: State, campaigns: Mapping[str, Campaign], now_ns: int)
     share = governed_share(state)
     for campaign_id, campaign in campaigns.items():
         pace, money = state.paces[campaign_id], state.money[campaign_id]
-        offset_ns = campaign.utc_offset_minutes * 60 * NS_PER_S
+        offset_ns = offset_minutes(campaign, now_ns) * 60 * NS_PER_S
         midnight_ns = (now_ns + offset_ns) // DAY_NS * DAY_NS - offset_ns
         money_today(state, campaign, day_name((now_ns + offset_ns) // DAY_NS), now_ns)
         halted = any(t in state.stopped for t in ("all", f"campaign/{campaign_id}", AGENT_STOP))

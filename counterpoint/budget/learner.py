@@ -26,6 +26,7 @@ from counterpoint.budget.policy import BudgetPolicy, CampaignPlan, elapsed_ppm, 
 from counterpoint.budget.pool import PoolSplit
 from counterpoint.budget.response import BUCKETS, LAGS, Model, fade
 from counterpoint.budget.state import Arm, Balance, BudgetConfig, State
+from counterpoint.catalog.local_time import offset_minutes
 from counterpoint.catalog.model import Campaign, Catalog, Goal
 from counterpoint.coordination.clock import HybridClock
 from counterpoint.coordination.proposals import ProposalDesk
@@ -351,13 +352,13 @@ class BudgetLearner:
         """The share of a day's budget that the plan puts into the period from ``start_ns``."""
         if self.config.period_s >= DAY_S:
             return self.config.period_s / DAY_S
-        hourly = self._hourly(campaign)
-        hour = local_day_ns(start_ns, campaign.utc_offset_minutes) // artefact.HOUR_NS
+        hourly = self._hourly(campaign, start_ns)
+        hour = local_day_ns(start_ns, offset_minutes(campaign, start_ns)) // artefact.HOUR_NS
         return hourly[hour] / PPM * self.config.period_s / 3_600
 
-    def _hourly(self, campaign: Campaign) -> tuple[int, ...]:
+    def _hourly(self, campaign: Campaign, at_ns: int) -> tuple[int, ...]:
         """Campaigns of one time zone share their plan."""
-        offset = campaign.utc_offset_minutes
+        offset = offset_minutes(campaign, at_ns)
         if offset not in self._hourly_cache:
             self._hourly_cache[offset] = self._state.traffic.hourly_ppm(offset)
         return self._hourly_cache[offset]
@@ -456,10 +457,10 @@ class BudgetLearner:
             campaign, delivery = self._campaigns[campaign_id], s.deliveries[campaign_id]
             balance = s.balances.get(campaign_id)
             window_ns = len(delivery.window) * config.period_s * NS_PER_S
-            day_ns = local_day_ns(now_ns, campaign.utc_offset_minutes)
+            day_ns = local_day_ns(now_ns, offset_minutes(campaign, now_ns))
             if balance is None or day_ns < window_ns or len(delivery.window) < config.window_periods:
                 continue
-            hourly = self._hourly(campaign)
+            hourly = self._hourly(campaign, now_ns)
             verdict = judge(
                 delivery,
                 balance.budget,
@@ -526,7 +527,7 @@ class BudgetLearner:
         s = self._state
         plans = {
             c.id: CampaignPlan(
-                hourly_ppm=self._hourly(c),
+                hourly_ppm=self._hourly(c, now_ns),
                 share_ppm=s.wished.get(c.id, PPM) if c.pool_id is not None else PPM,
                 marginal_return=s.marginal.get(c.id, 0.0),
             )

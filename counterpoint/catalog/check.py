@@ -27,8 +27,14 @@ REFERENCES: Final[Mapping[str, Mapping[tuple[str, ...], str]]] = {
 
 class _Check:
     def __init__(
-        self, parts: Parts, raw: Mapping[str, Any], problems: list[Problem], warnings: list[Problem]
+        self,
+        parts: Parts,
+        raw: Mapping[str, Any],
+        problems: list[Problem],
+        warnings: list[Problem],
+        now_ns: int,
     ):
+        self.now_ns = now_ns
         self.parts = parts
         self.problems = problems
         self.warnings = warnings
@@ -89,6 +95,14 @@ class _Check:
             at, it = placed.at, placed.it
             if it.ends_at_ns is not None and it.ends_at_ns <= it.starts_at_ns:
                 self.wrong("campaign", at, "ends_at", "is not after starts_at; swap or mend them")
+            if it.time_zone and it.utc_offset_minutes:
+                self.wrong("campaign", at, "utc_offset_minutes", "and time_zone are both given; keep one")
+            if it.ends_at_ns is not None and it.ends_at_ns <= self.now_ns and not it.paused:
+                self.warn("campaign", at, "ends_at", "is in the past, so it never bids; move it or pause it")
+            if it.lifetime_budget_micros is not None and it.lifetime_budget_micros < it.daily_budget_micros:
+                self.warn(
+                    "campaign", at, "lifetime_budget", "is below daily_budget, so it is gone on the first day"
+                )
             if it.reach_weight_ppm + it.cost_weight_ppm == 0:
                 self.wrong(
                     "campaign", at, "reach_weight", "and cost_weight are both 0; give one of them weight"
@@ -155,9 +169,10 @@ class _Check:
                     "its campaigns' daily budgets sum to more than 1,000,000,000; split the pool",
                 )
             for other in inside[1:]:
-                if other.it.utc_offset_minutes != inside[0].it.utc_offset_minutes:
-                    cure = f'use that of campaign "{inside[0].it.id}": a pool\'s day has one beginning'
-                    self.wrong("campaign", other.at, "utc_offset_minutes", f"differs inside the pool; {cure}")
+                for key in ("utc_offset_minutes", "time_zone"):
+                    if getattr(other.it, key) != getattr(inside[0].it, key):
+                        cure = f'use that of campaign "{inside[0].it.id}": a pool\'s day has one beginning'
+                        self.wrong("campaign", other.at, key, f"differs inside the pool; {cure}")
 
     def exchanges(self) -> None:
         known = {*self.parts.rates, self.parts.account_currency}
@@ -361,9 +376,15 @@ class _Check:
             )
 
 
-def check(parts: Parts, raw: Mapping[str, Any], problems: list[Problem], warnings: list[Problem]) -> None:
-    """Add every mistake to ``problems`` and every doubtful thing to ``warnings``."""
-    each = _Check(parts, raw, problems, warnings)
+def check(
+    parts: Parts,
+    raw: Mapping[str, Any],
+    problems: list[Problem],
+    warnings: list[Problem],
+    now_ns: int = 0,
+) -> None:
+    """Add every mistake to ``problems`` and every doubtful thing to ``warnings``; ``now_ns`` 0: no flight is past."""
+    each = _Check(parts, raw, problems, warnings, now_ns)
     each.references(raw)
     each.campaigns()
     each.idle()

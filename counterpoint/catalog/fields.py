@@ -9,6 +9,7 @@ from decimal import Decimal, InvalidOperation
 from enum import StrEnum
 from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
+from zoneinfo import available_timezones
 
 from counterpoint.base.money import MICROS_PER_UNIT, PRICE_MICROS_MAX
 from counterpoint.catalog import normal
@@ -245,6 +246,16 @@ def mime(value: Any) -> str:
     if not isinstance(value, str) or not _MIME.fullmatch(value):
         raise Bad(f'is {shown(value)}; write a media type, such as "video/mp4"')
     return value
+
+
+def time_zone(value: Any) -> str:
+    known = available_timezones()
+    if value not in known:
+        cure = 'write an IANA name, such as "Europe/Berlin"'
+        if not known:
+            cure = "this machine has no time zones: install the package tzdata, or use utc_offset_minutes"
+        raise Bad(f"is {shown(value)}; {cure}")
+    return str(value)
 
 
 def currency(value: Any) -> str:

@@ -59,14 +59,14 @@ def load_catalog(path: str | FilePath) -> Catalog:
     return check_catalog(path).catalog
 
 
-def check_catalog(path: str | FilePath) -> Loaded:
-    """As :func:`load_catalog`, with the warnings."""
+def check_catalog(path: str | FilePath, now_ns: int = 0) -> Loaded:
+    """As :func:`load_catalog`, with the warnings; ``now_ns`` tells which flights are past (0: not asked)."""
     name = str(path)
     text = _read(FilePath(path), name)
     is_json = name.lower().endswith(".json")
     raw, problems = _parse(text, name, is_json)
     warnings: list[Problem] = []
-    catalog = _assemble(raw, problems, warnings) if isinstance(raw, dict) else None
+    catalog = _assemble(raw, problems, warnings, now_ns) if isinstance(raw, dict) else None
     if not isinstance(raw, dict):
         problems.append(Problem((), "the file must hold one object with keys such as campaign and creative"))
     lines = Lines(text, json=is_json) if problems or warnings else None
@@ -75,7 +75,9 @@ def check_catalog(path: str | FilePath) -> Loaded:
     return Loaded(seal(catalog), _located(warnings, lines, name, raw))
 
 
-def _assemble(raw: dict[str, Any], problems: list[Problem], warnings: list[Problem]) -> Catalog | None:
+def _assemble(
+    raw: dict[str, Any], problems: list[Problem], warnings: list[Problem], now_ns: int
+) -> Catalog | None:
     unknown = [key for key in raw if key not in TOP]
     problems += [Problem((key,), f"{key}: no such table; {did_you_mean(key, TOP)}") for key in unknown]
     for key in TABLES:
@@ -83,7 +85,7 @@ def _assemble(raw: dict[str, Any], problems: list[Problem], warnings: list[Probl
             cure = f"write [[{key}]] with double brackets (in JSON a list)"
             problems.append(Problem((key,), f"{key}: is not a list of tables; {cure}"))
     parts = build(raw, problems)
-    check(parts, raw, problems, warnings)
+    check(parts, raw, problems, warnings, now_ns)
     return None if problems else parts.catalog()
 
 

@@ -59,7 +59,7 @@ class Campaign(Struct, frozen=True, kw_only=True):
     budget_max_micros: int | None = None  # inside a pool: never above; None: the pool's sum
     starts_at_ns: int = 0  # flight, inclusive
     ends_at_ns: int | None = None  # exclusive; None: open end
-    utc_offset_minutes: int = 0  # where its local day begins
+    utc_offset_minutes: int = 0  # where its local day begins, unless ``time_zone`` says so
     pacing: Pacing = Pacing.EVEN
     goal: Goal = Goal.CLICKS
     goal_value_micros: int = 0
@@ -70,6 +70,8 @@ class Campaign(Struct, frozen=True, kw_only=True):
     click_window_s: int = 7 * 86_400
     view_window_s: int = 86_400
     paused: bool = False
+    time_zone: str = ""  # IANA, such as "Europe/Berlin": a local day may have 23 or 25 hours
+    lifetime_budget_micros: int | None = None  # of the whole flight; None: only the daily budget
 
 
 class FrequencyCap(Struct, frozen=True, kw_only=True):
@@ -114,6 +116,13 @@ class LineItem(Struct, frozen=True, kw_only=True):
     expected_click_rate: float = 0.002  # prior of its owner, in (0, 1)
     expected_conversion_rate: float = 0.02  # per click, prior
     paused: bool = False
+    daily_cap_micros: int | None = None  # of spend per local day of its campaign; None: the campaign's budget
+    lifetime_cap_micros: int | None = None  # of spend in all
+
+    @property
+    def spend_capped(self) -> bool:
+        """It has allowances of its own."""
+        return self.daily_cap_micros is not None or self.lifetime_cap_micros is not None
 
 
 class NativeAssets(Struct, frozen=True, kw_only=True):

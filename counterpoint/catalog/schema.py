@@ -66,7 +66,11 @@ FIELDS: Final[Mapping[str, Mapping[str, Field]]] = {
         "budget_max": Field(f.money(BUDGET_MICROS_MAX, _BUDGET, positive=True), "budget_max_micros"),
         "starts_at": Field(f.moment, "starts_at_ns"),
         "ends_at": Field(f.moment, "ends_at_ns"),
+        "lifetime_budget": Field(
+            f.money(BUDGET_MICROS_MAX, "account currency in all", positive=True), "lifetime_budget_micros"
+        ),
         "utc_offset_minutes": Field(f.integer(-14 * 60, 14 * 60, "minutes")),
+        "time_zone": Field(f.time_zone),
         "pacing": Field(f.choice(Pacing)),
         "goal": _need(f.choice(Goal), '"clicks"'),
         "target_cpm": Field(f.cpm(positive=True)),
@@ -113,6 +117,10 @@ FIELDS: Final[Mapping[str, Mapping[str, Field]]] = {
         "creatives": _need(f.name_id, '["acme-red-300x250"]', "creative_ids", many=True),
         "bid_min_cpm": Field(f.cpm(), "bid_min_micros"),
         "bid_max_cpm": Field(f.cpm(positive=True), "bid_max_micros"),
+        "daily_cap": Field(f.money(BUDGET_MICROS_MAX, _BUDGET, positive=True), "daily_cap_micros"),
+        "lifetime_cap": Field(
+            f.money(BUDGET_MICROS_MAX, "account currency in all", positive=True), "lifetime_cap_micros"
+        ),
         "frequency_cap": Field(_unread, table="frequency_cap"),
         "unknown_user": Field(f.choice(UnknownUser)),
         "expected_click_rate": Field(f.rate),

@@ -46,6 +46,8 @@ class AllowanceRequested(Event, frozen=True, kw_only=True, tag="allowance_reques
     campaign_id: str
     arm: str
     amount_nanos: int
+    line_item_id: str = ""  # for this line item alone, which has a cap of its own; empty: for those without
+    currency: str = ""  # the bidder's account currency: another than the ledger's is refused; empty: not said
 
 
 class AllowanceReturned(Event, frozen=True, kw_only=True, tag="allowance_returned"):
@@ -78,6 +80,7 @@ class AllowanceGranted(Event, frozen=True, kw_only=True, tag="allowance_granted"
     usable_nanos: int
     expires_at_ns: int  # no bid after this
     starts_at_ns: int = 0  # no bid before this: where the local day begins
+    line_item_id: str = ""  # only this line item may bid on it
 
 
 class AllowanceRefused(Event, frozen=True, kw_only=True, tag="allowance_refused"):
@@ -87,8 +90,10 @@ class AllowanceRefused(Event, frozen=True, kw_only=True, tag="allowance_refused"
     campaign_id: str
     arm: str
     reason: str  # "budget_spent" | "stopped" | "flight_over" | "unknown_campaign" | "stale_incarnation" |
-    # "not_started" | "paused" | "day_ending" | "bad_amount" | "holds_enough" | "too_old"
+    # "not_started" | "paused" | "day_ending" | "bad_amount" | "holds_enough" | "too_old" | "unknown_line_item" |
+    # "line_item_cap" | "currency_mismatch"
     retry_after_ns: int = 0  # 0: not before something changes
+    line_item_id: str = ""
 
 
 class SpendBooked(Event, frozen=True, kw_only=True, tag="spend_booked"):
@@ -125,6 +130,7 @@ class BalanceReported(Event, frozen=True, kw_only=True, tag="balance_reported"):
     stop_reason: str = ""
     budget_target_nanos: int = 0
     version: int = 0  # counts the changes of this account: the higher one is the newer one
+    held_nanos: int = 0  # set aside by a person: neither free nor spent
 
 
 class BudgetMoved(Event, frozen=True, kw_only=True, tag="budget_moved"):

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from msgspec import Struct
 from sqlalchemy import Row, func, insert, select, update
 from sqlalchemy.engine import Connection
 
 from counterpoint.bus.bus import Delivery
-from counterpoint.catalog.model import Catalog
+from counterpoint.catalog.local_time import day_at, local_day
+from counterpoint.catalog.model import Campaign, Catalog
 from counterpoint.events.event import Event
 from counterpoint.events.money import (
     AllowanceRequested,
@@ -22,12 +22,14 @@ from counterpoint.events.money import (
     SettlementNoticed,
 )
 from counterpoint.events.places import belongs
-from counterpoint.ledger import grant, prune
+from counterpoint.ledger import grant, look, people, prune
 from counterpoint.ledger import split as pools
 from counterpoint.ledger.config import LedgerConfig
-from counterpoint.ledger.days import local_day
 from counterpoint.ledger.known import KnownCatalog
+from counterpoint.ledger.look import Finding
+from counterpoint.ledger.migrate import open_engine
 from counterpoint.ledger.outbox import Outgoing, forget, load_unsent
+from counterpoint.ledger.people import Order, Outcome
 from counterpoint.ledger.rows import CLOSED, Account, Allowance
 from counterpoint.ledger.settle import settle
 from counterpoint.ledger.split import SplitApplied, SplitRefused
@@ -35,26 +37,15 @@ from counterpoint.ledger.storage import account_of, allowance_of
 from counterpoint.ledger.tables import (
     ACCOUNTS,
     ALLOWANCES,
-    FINDINGS,
     OUTBOX,
     POSITIONS,
     SETTLEMENTS,
     SPLITS,
-    open_engine,
+    WRITER,
+    LedgerDatabaseError,
 )
-from counterpoint.ledger.verify import Verification, verify
+from counterpoint.ledger.verify import Progress, Verification, verify
 from counterpoint.ledger.work import Work
-
-
-class Finding(Struct, frozen=True):
-    """Something a person must look at (excess held, unknown campaign, broken amount)."""
-
-    kind: str
-    ref: str
-    campaign_id: str
-    amount_nanos: int
-    note: str
-    at_ns: int
 
 
 class Ledger:
@@ -69,10 +60,12 @@ class Ledger:
         self.engine = open_engine(engine_url)
         self._reader = self.engine.execution_options(reads=True)
         self._catalog = KnownCatalog(catalog, self.config)
+        self._own: set[int] = set()  # outbox sequences of this process that wait for the bus
         self._sent: list[int] = []
         self._opened: set[tuple[str, str]] = set()
         self._prune_at_ns = 0
         self.counts: dict[str, int] = {}
+        self._in_one_currency(self._catalog)
 
     # ---- changing
 
@@ -126,14 +119,19 @@ class Ledger:
 
     def set_catalog(self, catalog: Catalog, now_ns: int) -> list[Outgoing]:
         """New budgets from now on, for today's accounts too: a raise at once, a cut as far as money is free and the
-        rest as allowances return. Moves inside pools stay for their day. Also call once after opening."""
-        self._catalog = KnownCatalog(catalog, self.config)
+        rest as allowances return. Moves inside pools stay for their day. Also call once after opening.
+
+        Raises :class:`LedgerDatabaseError`, changing nothing, when its account currency is not that of the books."""
+        known = KnownCatalog(catalog, self.config)
+        self._in_one_currency(known)
+        self._catalog = known
         self._opened.clear()
 
         def retarget(work: Work) -> None:
             for campaign in work.catalog.campaigns.values():
                 account = work.account(campaign.id, work.day_of(campaign, now_ns))
-                target = work.catalog.budget_nanos(campaign) + account.moved
+                work.close_earlier_days(account)
+                target = work.target_of(account)
                 if target == account.target and not account.suspense:
                     continue
                 known_now, account.suspense = account.suspense, False
@@ -147,7 +145,7 @@ class Ledger:
                         work.stop(account, "overspend: booked before the campaign was in the catalog")
 
         outgoing = self._write(retarget, now_ns)
-        self._opened.update((c.id, local_day(now_ns, c.utc_offset_minutes)) for c in catalog.campaigns)
+        self._opened.update((c.id, local_day(c, now_ns)) for c in catalog.campaigns)
         return outgoing
 
     def apply_split(
@@ -160,12 +158,43 @@ class Ledger:
         )
         return result[0], outgoing
 
+    def adjust(self, order: Order, now_ns: int) -> Outcome:
+        """Carry out what a person orders, once per key. What it says on the bus waits in the outbox for the ledger's
+        process: this may be called beside a running one."""
+        result: list[Outcome] = []
+        self._write(lambda work: result.append(people.adjust(work, order)), now_ns)
+        return result[0]
+
+    def decide(self, finding_id: int, accept: bool, author: str, reason: str, now_ns: int) -> Outcome:
+        """Accept or reject what was held for a person, once."""
+        result: list[Outcome] = []
+        self._write(
+            lambda work: result.append(people.decide(work, finding_id, accept, author, reason)), now_ns
+        )
+        return result[0]
+
+    def campaign(self, campaign_id: str) -> Campaign:
+        """As the ledger knows it. Raises KeyError."""
+        return self._catalog.campaigns[campaign_id]
+
+    def lifetime_nanos(self, campaign_id: str) -> int | None:
+        return self._catalog.lifetime_nanos(campaign_id)
+
+    def line_caps_nanos(self, line_item_id: str) -> tuple[int | None, int | None]:
+        """(per local day, in all); None: no such cap."""
+        return self._catalog.line_caps_nanos(line_item_id)
+
+    def today(self, campaign_id: str, now_ns: int) -> str:
+        """The campaign's local day; UTC's for one that nobody knows."""
+        campaign = self._catalog.campaigns.get(campaign_id)
+        return local_day(campaign, now_ns) if campaign is not None else day_at(now_ns, 0)
+
     def split_is_applied(self, pool_id: str, epoch: int, now_ns: int) -> bool:
         """Is this epoch's split of the pool in force for today? Only reads."""
         with self._reader.connect() as connection:
             row = connection.execute(select(SPLITS).where(SPLITS.c.pool_id == pool_id)).one_or_none()
         members = self._catalog.pools.get(pool_id, ())
-        day = max((local_day(now_ns, c.utc_offset_minutes) for c in members), default="")
+        day = max((local_day(c, now_ns) for c in members), default="")
         return row is not None and (epoch < row.epoch or (epoch == row.epoch and day <= row.day))
 
     # ---- the outbox
@@ -175,6 +204,14 @@ class Ledger:
         with self._reader.connect() as connection:
             confirmed = set(self._sent)
             return [o for o in load_unsent(connection, limit) if o.sequence not in confirmed]
+
+    def unsent_of_others(self, limit: int = 1_000) -> list[Outgoing]:
+        """What other processes committed and left in the outbox (people's commands): for the one that publishes."""
+        with self._reader.connect() as connection:
+            known = self._own | set(self._sent)
+            waiting = connection.execute(select(OUTBOX.c.sequence).order_by(OUTBOX.c.sequence)).scalars()
+            others = [s for s in waiting if s not in known][:limit]
+            return load_unsent(connection, limit, others) if others else []
 
     def mark_sent(self, outgoing: Iterable[Outgoing]) -> None:
         """The bus has it. Forgotten with the next transaction: until then a crash publishes it again."""
@@ -187,6 +224,7 @@ class Ledger:
             with self.engine.begin() as connection:
                 forget(connection, sent)
             del self._sent[: len(sent)]
+            self._own.difference_update(sent)
 
     # ---- reading
 
@@ -220,8 +258,7 @@ class Ledger:
 
     def findings(self) -> list[Finding]:
         with self._reader.connect() as connection:
-            rows = connection.execute(select(FINDINGS).order_by(FINDINGS.c.id))
-            return [Finding(r.kind, r.ref, r.campaign_id, r.amount_nanos, r.note, r.at_ns) for r in rows]
+            return look.findings(connection)
 
     def settlement(self, bid_id: str) -> Row[tuple[object, ...]] | None:
         """The stored settlement of one bid."""
@@ -232,10 +269,10 @@ class Ledger:
         with self._reader.connect() as connection:
             return int(connection.execute(select(func.count()).select_from(OUTBOX)).scalar_one())
 
-    def verify(self) -> Verification:
-        """Recompute every balance from the journal."""
+    def verify(self, progress: Progress | None = None) -> Verification:
+        """Recompute every balance from the journal; ``progress`` is told (entries read, entries there are)."""
         with self._reader.connect() as connection, connection.begin():
-            return verify(connection)
+            return verify(connection, progress)
 
     def close(self) -> None:
         self.engine.dispose()
@@ -250,12 +287,30 @@ class Ledger:
             outgoing = work.flush()
             forget(connection, sent)
         del self._sent[: len(sent)]
+        self._own.difference_update(sent)
+        self._own.update(o.sequence for o in outgoing)
         for what, number in work.counts.items():
             self.counts[what] = self.counts.get(what, 0) + number
         return outgoing
 
+    def _in_one_currency(self, catalog: KnownCatalog) -> None:
+        """Every amount of the books is in one currency: that of the first catalog with a campaign."""
+        with self._reader.connect() as connection:
+            currency: str = connection.execute(select(WRITER.c.currency)).scalar_one()
+            fresh = connection.execute(select(ACCOUNTS.c.day).limit(1)).first() is None
+        if catalog.currency == currency:
+            return
+        if currency and not fresh:
+            raise LedgerDatabaseError(
+                f"the books of {self.engine.url!r} are in {currency}, the catalog's account_currency is "
+                f"{catalog.currency}: amounts of two currencies must not be added up. Set account_currency back to "
+                f"{currency} (what is bought in {catalog.currency} is converted by [rates]), or start a new ledger database"
+            )
+        with self.engine.begin() as connection:
+            connection.execute(update(WRITER).values(currency=catalog.currency))
+
     def _unopened(self, now_ns: int) -> list[tuple[str, str]]:
-        today = ((c.id, local_day(now_ns, c.utc_offset_minutes)) for c in self._catalog.campaigns.values())
+        today = ((c.id, local_day(c, now_ns)) for c in self._catalog.campaigns.values())
         return [key for key in today if key not in self._opened]
 
     def _book_delivery(self, work: Work, delivery: Delivery) -> None:

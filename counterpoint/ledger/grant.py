@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from counterpoint.base.clock import NS_PER_S
 from counterpoint.base.ids import digest
+from counterpoint.catalog.local_time import day_bounds_ns
 from counterpoint.events import subjects
 from counterpoint.events.money import (
     AllowanceGranted,
@@ -12,7 +13,6 @@ from counterpoint.events.money import (
     AllowanceReturned,
     BidderStarted,
 )
-from counterpoint.ledger.days import day_bounds_ns
 from counterpoint.ledger.rows import CLOSED, FINAL, OPEN, ORPHAN, Account, Allowance
 from counterpoint.ledger.work import SOURCE, Work
 
@@ -61,6 +61,7 @@ def request(work: Work, event: AllowanceRequested) -> None:
             arm=event.arm,
             reason=reason,
             retry_after_ns=retry_after_ns,
+            line_item_id=event.line_item_id,
         ),
     )
 
@@ -82,13 +83,19 @@ def _grant(work: Work, event: AllowanceRequested) -> AllowanceGranted | tuple[st
         return "unknown_campaign", 0
     if event.amount_nanos <= 0:
         return "bad_amount", 0
+    if event.currency and event.currency != work.catalog.currency:
+        return "currency_mismatch", 0
+    if event.line_item_id:
+        item = work.catalog.line_items.get(event.line_item_id)
+        if item is None or item.campaign_id != campaign.id:
+            return "unknown_line_item", 0
     if campaign.paused:
         return "paused", 0
     if now_ns < campaign.starts_at_ns:
         return "not_started", campaign.starts_at_ns - now_ns
     if campaign.ends_at_ns is not None and now_ns >= campaign.ends_at_ns:
         return "flight_over", 0
-    day_begins_ns, day_ends_ns = day_bounds_ns(now_ns, campaign.utc_offset_minutes)
+    day_begins_ns, day_ends_ns = day_bounds_ns(campaign, now_ns)
     expires_at_ns = min(now_ns + config.allowance_life_ns, day_ends_ns)
     if campaign.ends_at_ns is not None:
         expires_at_ns = min(expires_at_ns, campaign.ends_at_ns)
@@ -100,6 +107,8 @@ def _grant(work: Work, event: AllowanceRequested) -> AllowanceGranted | tuple[st
     if account.budget > account.target:
         return "budget_spent", config.retry_after_ns  # a cut waits for this money
     granted, refusal = _size(work, account, event)
+    if not refusal and event.line_item_id:
+        granted, refusal = _within_caps(work, account, event, granted)
     if refusal:
         return refusal, config.retry_after_ns if account.reserved > 0 else 0
     headroom = -(-granted * work.headroom_ppm(campaign.id) // 1_000_000)
@@ -115,6 +124,7 @@ def _grant(work: Work, event: AllowanceRequested) -> AllowanceGranted | tuple[st
         headroom=headroom,
         expires_at_ns=expires_at_ns,
         closes_at_ns=expires_at_ns + work.catalog.notice_life_ns,
+        line_item_id=event.line_item_id,
         new=True,
     )
     work.add_allowance(allowance)
@@ -137,6 +147,7 @@ def _grant(work: Work, event: AllowanceRequested) -> AllowanceGranted | tuple[st
         usable_nanos=allowance.out,
         expires_at_ns=expires_at_ns,
         starts_at_ns=max(day_begins_ns, campaign.starts_at_ns),
+        line_item_id=event.line_item_id,
     )
 
 
@@ -156,7 +167,7 @@ def _size(work: Work, account: Account, event: AllowanceRequested) -> tuple[int,
                 holders.add((allowance.bidder_id, allowance.arm))
     ppm = 1_000_000 - work.headroom_ppm(account.campaign_id)
     wanted = -(-min(event.amount_nanos, account.budget) * 1_000_000 // ppm)
-    worth_it = min(wanted, max(account.budget * config.grant_min_ppm // 1_000_000, 1))
+    worth_it = max(min(wanted, account.budget * config.grant_min_ppm // 1_000_000), 1)
     may_hold = max(account.budget * config.bidder_share_max_ppm // 1_000_000 - mine, 0)
     # The largest g with free - g >= (reserved + g) * unpromised: see Work.unpromised_ppm.
     unpromised = work.unpromised_ppm(account.campaign_id)
@@ -167,6 +178,31 @@ def _size(work: Work, account: Account, event: AllowanceRequested) -> tuple[int,
         return 0, "holds_enough"
     fair = max(grantable // len(holders), worth_it)
     return min(wanted, fair, may_hold), ""
+
+
+def _within_caps(work: Work, account: Account, event: AllowanceRequested, granted: int) -> tuple[int, str]:
+    """No more than the line item's caps leave, shared among the bidders that hold money of it; what it reserves is
+    in ``used`` with its headroom, so a cap is never promised twice."""
+    daily, lifetime = work.catalog.line_caps_nanos(event.line_item_id)
+    line = work.line(event.line_item_id, account.day, account.campaign_id)
+    rooms = [] if daily is None else [(daily, daily - line.used)]
+    if lifetime is not None:
+        rooms.append((lifetime, lifetime - work.line_used(event.line_item_id)))
+    holders = {(event.bidder_id, event.arm)}
+    mine = 0
+    for allowance in work.allowances_of(account):
+        if allowance.state == OPEN and allowance.line_item_id == event.line_item_id:
+            holders.add((allowance.bidder_id, allowance.arm))
+            mine += allowance.rest if allowance.bidder_id == event.bidder_id else 0
+    for cap, room in rooms:
+        worth_it = min(granted, max(cap * work.config.grant_min_ppm // 1_000_000, 1))
+        may_hold = max(cap * work.config.bidder_share_max_ppm // 1_000_000 - mine, 0)
+        if room < worth_it:
+            return 0, "line_item_cap"
+        if may_hold < worth_it:
+            return 0, "holds_enough"
+        granted = min(granted, max(room // len(holders), worth_it), may_hold)
+    return granted, ""
 
 
 def returned(work: Work, event: AllowanceReturned) -> None:
@@ -217,7 +253,10 @@ def _keep_headroom(work: Work, account: Account, allowance: Allowance) -> None:
     if allowance.headroom == 0:
         return
     closes_at_ns = -(-allowance.closes_at_ns // KEPT_BUCKET_NS) * KEPT_BUCKET_NS
-    kept_id = f"kept-{digest(account.campaign_id, account.day, str(closes_at_ns), size=10)}"
+    names = [account.campaign_id, account.day, str(closes_at_ns)]
+    if allowance.line_item_id:
+        names.append(allowance.line_item_id)  # what its caps count stays its own
+    kept_id = f"kept-{digest(*names, size=10)}"
     kept = work.allowance(kept_id)
     if kept is None:
         kept = Allowance(
@@ -233,6 +272,7 @@ def _keep_headroom(work: Work, account: Account, allowance: Allowance) -> None:
             state=FINAL,
             expires_at_ns=allowance.expires_at_ns,
             closes_at_ns=closes_at_ns,
+            line_item_id=allowance.line_item_id,
             new=True,
         )
         work.add_allowance(kept)

@@ -6,7 +6,7 @@ every consumer drop as repeats.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from msgspec import Struct
 from sqlalchemy import bindparam, delete, select
@@ -26,10 +26,13 @@ class Outgoing(Struct, frozen=True):
     events: tuple[Event, ...]
 
 
-def load_unsent(connection: Connection, limit: int) -> list[Outgoing]:
-    """The oldest batches that nobody confirmed."""
+def load_unsent(connection: Connection, limit: int, sequences: Sequence[int] | None = None) -> list[Outgoing]:
+    """The oldest batches that nobody confirmed, or of these only."""
     unsent = []
-    for row in connection.execute(select(OUTBOX).order_by(OUTBOX.c.sequence).limit(limit)):
+    query = select(OUTBOX).order_by(OUTBOX.c.sequence).limit(limit)
+    if sequences is not None:
+        query = query.where(OUTBOX.c.sequence.in_(sequences))
+    for row in connection.execute(query):
         events, unreadable = decode_batch(row.payload)
         assert unreadable == 0, f"outbox {row.sequence} was written by a newer version"
         unsent.append(Outgoing(row.sequence, row.batch_id, row.subject, tuple(events)))

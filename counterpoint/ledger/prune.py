@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlalchemy import delete, func, insert, select
 
 from counterpoint.base.clock import NS_PER_S
-from counterpoint.ledger.days import DAY_NS, local_day
+from counterpoint.catalog.local_time import DAY_NS, day_at
 from counterpoint.ledger.rows import Account
 from counterpoint.ledger.tables import ACCOUNTS, ALLOWANCES, COMMANDS, JOURNAL, SETTLEMENTS
 from counterpoint.ledger.work import Work
@@ -20,7 +20,7 @@ def prune(work: Work) -> None:
     entry with the balance of each bucket), the account stays. A notice for one from now on is a finding."""
     connection, config = work.connection, work.config
     connection.execute(delete(COMMANDS).where(COMMANDS.c.at_ns < work.now_ns - config.commands_kept_ns))
-    before = local_day(work.now_ns - config.keep_days * DAY_NS, 0)
+    before = day_at(work.now_ns - config.keep_days * DAY_NS, 0)
     stale = connection.execute(
         select(ACCOUNTS.c.campaign_id, ACCOUNTS.c.day)
         .where(ACCOUNTS.c.day < before, ACCOUNTS.c.pruned.is_(False), ACCOUNTS.c.reserved_nanos == 0)

@@ -27,6 +27,7 @@ from counterpoint.ledger.books import Ledger
 from counterpoint.ledger.config import LedgerConfig
 from counterpoint.ledger.outbox import Outgoing
 from counterpoint.ledger.shares import PoolShares
+from counterpoint.ledger.tables import LedgerDatabaseError
 
 log = logging.getLogger(__name__)
 
@@ -146,6 +147,8 @@ class _Service:
                     if now_ns - ticked_ns >= TICK_NS:
                         ticked_ns = now_ns
                         await self._publish(await self._in_thread(self._ledger.tick, now_ns))
+                        # what people ordered in a process of their own
+                        await self._publish(await self._in_thread(self._ledger.unsent_of_others))
         finally:
             await subscription.close()
 
@@ -232,12 +235,17 @@ class _Service:
     async def _reload(self, book: EpochBook, shares: PoolShares) -> None:
         if self._load_catalog is None:
             return
-        self._catalog = await self._in_thread(self._load_catalog)
+        catalog = await self._in_thread(self._load_catalog)
+        try:
+            outgoing = await self._in_thread(self._ledger.set_catalog, catalog, self._clock.now_ns())
+        except LedgerDatabaseError as error:
+            log.error("catalog %s is not taken up: %s", catalog.digest, error)
+            self._why = f"catalog not taken up: {error}"
+            return
+        self._catalog = catalog
         book.set_catalog(self._catalog)
         shares.set_catalog(self._catalog)
-        await self._publish(
-            await self._in_thread(self._ledger.set_catalog, self._catalog, self._clock.now_ns())
-        )
+        await self._publish(outgoing)
         self._last_decision, self._why = "budgets of the new catalog", f"catalog {self._catalog.digest}"
 
     async def _publish_resolutions(self) -> None:

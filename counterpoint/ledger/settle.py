@@ -31,15 +31,25 @@ def settle(work: Work, event: SettlementNoticed) -> None:
     account = work.account(event.campaign_id, day)
     if account.pruned:
         # Its key may be among those that were deleted: booking it could book it twice.
-        work.find("older_than_keys", event.bid_id, event.campaign_id, paid, f"bid of {day}")
+        work.find("older_than_keys", event.bid_id, event.campaign_id, paid, f"bid of {day}", event)
         return
+    book(work, event, account, paid)
+
+
+def book(work: Work, event: SettlementNoticed, account: Account, paid: int) -> None:
+    """Pay it, record it under its key, and say so."""
+    day = account.day
     allowance = _own_allowance(work, event, account, paid)
     in_time = event.recorded_at_ns <= event.reservation_until_ns
     if allowance is not None and in_time and allowance.rest >= paid:
         _pay_on_time(work, account, allowance, paid)
         late = overspend = 0
     else:
-        late, overspend = _pay_late(work, account, allowance, paid)
+        late, overspend = pay_late(work, account, allowance, paid, event.line_item_id)
+    if event.line_item_id:
+        line = work.line(event.line_item_id, day, account.campaign_id)
+        line.spent += paid
+        work.change_line(line)
     on_time = paid - late - overspend
     if not account.suspense:
         work.measure(event.campaign_id, paid, 0 if in_time else paid)
@@ -57,6 +67,7 @@ def settle(work: Work, event: SettlementNoticed) -> None:
             "late_nanos": late,
             "overspend_nanos": overspend,
             "booked_at_ns": work.now_ns,
+            "refunded_nanos": 0,
         }
     )
     work.count("settlements")
@@ -91,8 +102,9 @@ def _payable(work: Work, event: SettlementNoticed) -> int:
             "bad_amount",
             event.bid_id,
             event.campaign_id,
-            paid,
+            max(event.paid_nanos - paid, 0),
             f"notice says paid {event.paid_nanos} of signed {event.bid_nanos} nanos; booked {paid}",
+            event,
         )
     if event.excess_nanos > 0:
         work.find(
@@ -101,17 +113,18 @@ def _payable(work: Work, event: SettlementNoticed) -> int:
             event.campaign_id,
             event.excess_nanos,
             f"{event.exchange} claims {micros_text(event.excess_nanos)} CPM above the signed price",
+            event,
         )
     return paid
 
 
 def _own_allowance(work: Work, event: SettlementNoticed, account: Account, paid: int) -> Allowance | None:
     if account.suspense:
-        work.find("unknown_campaign", event.bid_id, event.campaign_id, paid, f"day {account.day}")
+        work.find("unknown_campaign", event.bid_id, event.campaign_id, paid, f"day {account.day}", event)
         return None
     allowance = work.allowance(event.allowance_id)
     if allowance is None:
-        work.find("unknown_allowance", event.bid_id, event.campaign_id, paid, event.allowance_id)
+        work.find("unknown_allowance", event.bid_id, event.campaign_id, paid, event.allowance_id, event)
         return None
     if (allowance.campaign_id, allowance.day) != (account.campaign_id, account.day):
         work.find(
@@ -120,6 +133,7 @@ def _own_allowance(work: Work, event: SettlementNoticed, account: Account, paid:
             event.campaign_id,
             paid,
             f"bid of {account.day}, allowance {event.allowance_id} of {allowance.campaign_id} {allowance.day}",
+            event,
         )
         return None
     return allowance
@@ -136,16 +150,21 @@ def _pay_on_time(work: Work, account: Account, allowance: Allowance, paid: int) 
     work.move("settle", account, "reserved", "on_time", paid, source_ref=allowance.allowance_id)
 
 
-def _pay_late(work: Work, account: Account, own: Allowance | None, paid: int) -> tuple[int, int]:
-    """Return (covered, overspend)."""
+def pay_late(
+    work: Work, account: Account, own: Allowance | None, paid: int, line_item_id: str
+) -> tuple[int, int]:
+    """Return (covered, overspend). Of other allowances those of the same line item pay first: its caps count them."""
     unpaid = paid
     if own is not None:
         unpaid -= _draw_headroom(work, account, own, unpaid)
     if unpaid > 0 and account.reserved > 0:
-        for other in work.allowances_of(account):
+        others = work.allowances_of(account)
+        for other in sorted(others, key=lambda a: (a.line_item_id != line_item_id, a.line_item_id != "")):
             unpaid -= _draw_headroom(work, account, other, unpaid)
             if unpaid == 0:
                 break
+    if unpaid > account.free:
+        work.lend(account, unpaid - account.free)
     from_free = min(account.free, unpaid)
     if from_free > 0:
         account.late += from_free

@@ -113,6 +113,8 @@ def apply_split(
         low = max(micros_to_nanos(campaign.budget_min_micros), account.committed)
         most = campaign.budget_max_micros
         high = min(micros_to_nanos(most), total) if most is not None else total
+        if work.catalog.lifetime_nanos(campaign.id) is not None:
+            high = min(high, max(work.room(campaign.id), 0) + account.budget)
         share = shares_ppm.get(campaign.id)
         if share is None:
             share = account.budget * 1_000_000 // total if total else 0

@@ -1,4 +1,4 @@
-"""Accounts and allowances, row to struct and back."""
+"""Accounts, allowances and lines, row to struct and back."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import Table, bindparam, insert, update
 from sqlalchemy.engine import Connection
 
-from counterpoint.ledger.rows import Account, Allowance
+from counterpoint.ledger.rows import Account, Allowance, Line
 
 _ACCOUNT = {  # field -> column
     "campaign_id": "campaign_id",
@@ -24,6 +24,8 @@ _ACCOUNT = {  # field -> column
     "suspense": "suspense",
     "version": "version",
     "pruned": "pruned",
+    "held": "held_nanos",
+    "adjusted": "adjusted_nanos",
 }
 _ALLOWANCE = {
     "allowance_id": "allowance_id",
@@ -41,6 +43,14 @@ _ALLOWANCE = {
     "state": "state",
     "expires_at_ns": "expires_at_ns",
     "closes_at_ns": "closes_at_ns",
+    "line_item_id": "line_item_id",
+}
+_LINE = {
+    "line_item_id": "line_item_id",
+    "day": "day",
+    "campaign_id": "campaign_id",
+    "spent": "spent_nanos",
+    "reserved": "reserved_nanos",
 }
 
 
@@ -53,11 +63,21 @@ def account_row(account: Account) -> dict[str, Any]:
 
 
 def allowance_of(row: Any) -> Allowance:
-    return Allowance(**{name: getattr(row, column) for name, column in _ALLOWANCE.items()})
+    found = Allowance(**{name: getattr(row, column) for name, column in _ALLOWANCE.items()})
+    found.counted = found.rest
+    return found
 
 
 def allowance_row(allowance: Allowance) -> dict[str, Any]:
     return {column: getattr(allowance, name) for name, column in _ALLOWANCE.items()}
+
+
+def line_of(row: Any) -> Line:
+    return Line(**{name: getattr(row, column) for name, column in _LINE.items()})
+
+
+def line_row(line: Line) -> dict[str, Any]:
+    return {column: getattr(line, name) for name, column in _LINE.items()}
 
 
 def write_rows(

@@ -23,15 +23,23 @@ from sqlalchemy import (
     create_engine,
     event,
     insert,
+    inspect,
     make_url,
-    select,
     text,
 )
 from sqlalchemy.engine import Connection
+from sqlalchemy.exc import ArgumentError
+
+from counterpoint.base.errors import ConfigError
 
 METADATA = MetaData()
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2  # counterpoint.ledger.migrate brings older databases up
 _SCHEMA_LOCK = 0x636F756E746572  # any constant: one creator of the schema at a time
+
+
+class LedgerDatabaseError(ConfigError):
+    """The database holds no ledger, or one that this version cannot use; the message says what to do."""
+
 
 # One row. Whoever writes holds it: on PostgreSQL by FOR UPDATE, on SQLite by BEGIN IMMEDIATE.
 WRITER = Table(
@@ -42,6 +50,7 @@ WRITER = Table(
     Column("entry_next", BigInteger, nullable=False),
     Column("outbox_next", BigInteger, nullable=False),
     Column("finding_next", BigInteger, nullable=False),
+    Column("currency", String(3), nullable=False, server_default=""),  # of every amount; empty: not said yet
 )
 
 # How far each bus stream is in the books.
@@ -71,13 +80,16 @@ ACCOUNTS = Table(
     Column("suspense", Boolean, nullable=False),  # no such campaign in the catalog
     Column("version", BigInteger, nullable=False),
     Column("pruned", Boolean, nullable=False),  # settlement keys gone, journal carried to one entry
+    Column("held_nanos", BigInteger, nullable=False, server_default="0"),  # set aside by a person
+    Column("adjusted_nanos", BigInteger, nullable=False, server_default="0"),  # credits less debits
     CheckConstraint("spent_on_time_nanos + reserved_nanos <= budget_nanos", name="never_promised_twice"),
     CheckConstraint(
-        "spent_on_time_nanos + late_nanos + reserved_nanos <= budget_nanos", name="covered_within_budget"
+        "spent_on_time_nanos + late_nanos + reserved_nanos + held_nanos <= budget_nanos",
+        name="covered_within_budget",
     ),
     CheckConstraint(
         "budget_nanos >= 0 AND spent_on_time_nanos >= 0 AND late_nanos >= 0 AND reserved_nanos >= 0"
-        " AND overspend_nanos >= 0",
+        " AND overspend_nanos >= 0 AND held_nanos >= 0",
         name="no_negative_money",
     ),
 )
@@ -101,6 +113,9 @@ ALLOWANCES = Table(
     Column("state", String(8), nullable=False),  # open | orphan | final | closed
     Column("expires_at_ns", BigInteger, nullable=False),
     Column("closes_at_ns", BigInteger, nullable=False),  # expiry + longest notice life
+    Column(
+        "line_item_id", String, nullable=False, server_default=""
+    ),  # the capped line item it is for; or any
     CheckConstraint(
         "granted_nanos = out_nanos + headroom_nanos + spent_nanos + late_nanos + returned_nanos",
         name="nothing_vanishes",
@@ -131,12 +146,17 @@ SETTLEMENTS = Table(
     Column("late_nanos", BigInteger, nullable=False),
     Column("overspend_nanos", BigInteger, nullable=False),  # as booked; may have been covered since
     Column("booked_at_ns", BigInteger, nullable=False),
+    Column("refunded_nanos", BigInteger, nullable=False, server_default="0"),
+    CheckConstraint(
+        "refunded_nanos >= 0 AND refunded_nanos <= on_time_nanos + late_nanos + overspend_nanos",
+        name="never_more_back_than_booked",
+    ),
     Index("settlements_of_account", "campaign_id", "day"),
 )
 
 # Double entry: each movement is one entry with two legs that sum to zero; movements of one transaction between the
 # same two buckets are one entry. Buckets of a (campaign, day):
-#   owner (minus the budget) | free | reserved | on_time | late | overspend | uncovered (minus overspend)
+#   owner (minus the budget) | free | reserved | held | on_time | late | overspend | uncovered (minus overspend)
 #   pool (moves to and from the pool `ref`)
 JOURNAL = Table(
     "journal",
@@ -181,6 +201,34 @@ OUTBOX = Table(
     Column("payload", LargeBinary, nullable=False),
 )
 
+# What each line item spent (of whatever kind, less refunds) and has in allowances of its own, per local day of its
+# campaign: what its caps are held against.
+LINES = Table(
+    "lines",
+    METADATA,
+    Column("line_item_id", String, primary_key=True),
+    Column("day", String(10), primary_key=True),
+    Column("campaign_id", String, nullable=False),
+    Column("spent_nanos", BigInteger, nullable=False),
+    Column("reserved_nanos", BigInteger, nullable=False),
+    CheckConstraint("reserved_nanos >= 0", name="no_negative_reserve"),
+)
+
+# What people did to the books, under the key they gave it: never forgotten.
+ADJUSTMENTS = Table(
+    "adjustments",
+    METADATA,
+    Column("key", String, primary_key=True),
+    Column("kind", String(16), nullable=False),  # credit | debit | refund | hold | release | accept | reject
+    Column("campaign_id", String, nullable=False),
+    Column("day", String(10), nullable=False),
+    Column("ref", String, nullable=False),  # bid or finding
+    Column("amount_nanos", BigInteger, nullable=False),
+    Column("author", String, nullable=False),
+    Column("reason", String, nullable=False),
+    Column("at_ns", BigInteger, nullable=False),
+)
+
 # For a person: excess held, unknown campaigns and allowances, broken amounts.
 FINDINGS = Table(
     "findings",
@@ -192,6 +240,8 @@ FINDINGS = Table(
     Column("amount_nanos", BigInteger, nullable=False),
     Column("note", String, nullable=False),
     Column("at_ns", BigInteger, nullable=False),
+    Column("state", String(8), nullable=False, server_default="open"),  # open | accepted | rejected
+    Column("payload", LargeBinary, nullable=True),  # the settlement it is about, as it came
 )
 
 # Measured lateness per campaign: halved every half-life.
@@ -215,16 +265,21 @@ SPLITS = Table(
 )
 
 
-def open_engine(engine_url: str) -> Engine:
-    """An engine with the durability the books need, and the schema made where it is missing.
+def connect(engine_url: str) -> Engine:
+    """An engine with the durability the books need: SQLite in WAL mode with ``synchronous=FULL``, where every
+    transaction takes the write lock at its start. What is marked ``reads`` sees one consistent picture.
 
-    SQLite: WAL, ``synchronous=FULL``, every transaction takes the write lock at its start. Safe to call from several
-    processes at once.
+    Raises :class:`LedgerDatabaseError` for an address that is none.
     """
-    url = make_url(engine_url)
-    if url.drivername in ("postgresql", "postgres"):
-        url = url.set(drivername="postgresql+psycopg")
-    engine = create_engine(url)
+    try:
+        url = make_url(engine_url)
+        if url.drivername in ("postgresql", "postgres"):
+            url = url.set(drivername="postgresql+psycopg")
+        engine = create_engine(url)
+    except (ArgumentError, ImportError) as error:
+        raise LedgerDatabaseError(
+            f"ledger database {engine_url}: {error}; write sqlite:///FILE or postgresql://HOST/DATABASE"
+        ) from error
     if engine.dialect.name == "sqlite":
 
         @event.listens_for(engine, "connect")
@@ -249,17 +304,18 @@ def open_engine(engine_url: str) -> Engine:
             if connection.get_execution_options().get("reads"):
                 connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
 
-    with engine.begin() as connection:
-        if engine.dialect.name == "postgresql":
-            connection.execute(text(f"SELECT pg_advisory_xact_lock({_SCHEMA_LOCK})"))
-        METADATA.create_all(connection)
-        found = connection.execute(select(WRITER.c.schema_version)).scalar()
-        if found is None:
-            connection.execute(
-                insert(WRITER).values(
-                    id=1, schema_version=SCHEMA_VERSION, entry_next=1, outbox_next=1, finding_next=1
-                )
-            )
-        else:
-            assert found == SCHEMA_VERSION, f"ledger schema {found}, this version reads {SCHEMA_VERSION}"
     return engine
+
+
+def create_schema(connection: Connection) -> None:
+    """Make what is missing, one creator at a time."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(text(f"SELECT pg_advisory_xact_lock({_SCHEMA_LOCK})"))
+    if inspect(connection).has_table(WRITER.name):
+        return
+    METADATA.create_all(connection)
+    connection.execute(
+        insert(WRITER).values(
+            id=1, schema_version=SCHEMA_VERSION, entry_next=1, outbox_next=1, finding_next=1, currency=""
+        )
+    )

@@ -1,87 +1,66 @@
 """A unit of work: rows loaded under the writer's lock, changed as plain integers, written back at once.
 
-The rules (settle.py, grant.py, split.py) change accounts only through the movements here, so every change has its
-two legs in the journal and is checked where it is made.
+The rules (settle.py, grant.py, split.py, people.py) change accounts only through the movements here, so every change
+has its two legs in the journal and is checked where it is made.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import insert, update
 from sqlalchemy.engine import Connection
 
 from counterpoint.base.ids import digest
-from counterpoint.base.money import nanos_to_micros_up
-from counterpoint.catalog.model import Campaign
+from counterpoint.base.money import NANOS_PER_UNIT, nanos_to_micros_up
 from counterpoint.events import subjects
 from counterpoint.events.codec import encode_batch
 from counterpoint.events.event import Event
 from counterpoint.events.money import BalanceReported
 from counterpoint.ledger.config import LedgerConfig
-from counterpoint.ledger.days import local_day
 from counterpoint.ledger.known import KnownCatalog
+from counterpoint.ledger.loaded import Loaded
 from counterpoint.ledger.outbox import Outgoing
-from counterpoint.ledger.rows import CLOSED, OPEN, Account, Allowance
-from counterpoint.ledger.storage import account_of, account_row, allowance_of, allowance_row, write_rows
+from counterpoint.ledger.rows import Account, Allowance, Line
+from counterpoint.ledger.storage import account_row, allowance_row, line_row, write_rows
 from counterpoint.ledger.tables import (
     ACCOUNTS,
+    ADJUSTMENTS,
     ALLOWANCES,
     COMMANDS,
     FINDINGS,
-    INCARNATIONS,
     JOURNAL,
     LATENESS,
+    LINES,
     OUTBOX,
     SETTLEMENTS,
-    SPLITS,
     WRITER,
 )
 
-_KEYS_PER_QUERY = 500
 SOURCE = "ledger"
+_INT64_MAX = 2**63 - 1
 
 
-class Work:
+class Work(Loaded):
     """Everything one transaction reads and changes. Discard it with the transaction."""
 
     def __init__(
         self, connection: Connection, catalog: KnownCatalog, config: LedgerConfig, now_ns: int
     ) -> None:
-        self.connection = connection
-        self.catalog = catalog
-        self.config = config
-        self.now_ns = now_ns
-        self.counts: dict[str, int] = {}
-        writer = connection.execute(select(WRITER).with_for_update()).one()
-        self._entry_next: int = writer.entry_next
-        self._outbox_next: int = writer.outbox_next
-        self._finding_next: int = writer.finding_next
-        self._accounts: dict[tuple[str, str], Account] = {}
+        super().__init__(connection, catalog, config, now_ns)
+        self._entry_next: int = self._writer.entry_next
+        self._outbox_next: int = self._writer.outbox_next
+        self._finding_next: int = self._writer.finding_next
         self._changed_accounts: dict[tuple[str, str], Account] = {}
-        self._allowances: dict[str, Allowance | None] = {}
         self._changed_allowances: dict[str, Allowance] = {}
-        self._by_account: dict[tuple[str, str], list[Allowance]] = {}
-        self._account_loaded: set[tuple[str, str]] = set()
-        self._settled: dict[str, bool] = {}
+        self._changed_lines: dict[tuple[str, str], Line] = {}
         self._settlements: list[dict[str, Any]] = []
+        self._adjustments: list[dict[str, Any]] = []
         self._movements: dict[tuple[str, str, str, str, str, str, str], int] = {}
         self._findings: list[dict[str, Any]] = []
-        self._commands_known: set[str] = set()
-        self._commands: list[dict[str, Any]] = []
-        self._lateness: dict[str, list[int]] = {}
-        self._lateness_new: set[str] = set()
-        self._lateness_changed: set[str] = set()
         self._events: dict[str, list[Event]] = {}
 
-    # ---- reading
-
-    def count(self, what: str, by: int = 1) -> None:
-        self.counts[what] = self.counts.get(what, 0) + by
-
-    def day_of(self, campaign: Campaign | None, at_ns: int) -> str:
-        return local_day(at_ns, campaign.utc_offset_minutes if campaign is not None else 0)
+    # ---- opening
 
     def account(self, campaign_id: str, day: str) -> Account:
         """The account, opened with the catalog's budget where there is none yet (0, in suspense, for a campaign that
@@ -96,197 +75,99 @@ class Work:
             self._accounts[key] = found
             self.change(found)
             if campaign is not None:
-                found.target = self.catalog.budget_nanos(campaign)
+                self.close_earlier_days(found)
+                found.target = self.target_of(found)
                 self.fund(found, found.target)
         return found
 
-    def account_if_open(self, campaign_id: str, day: str) -> Account | None:
-        key = (campaign_id, day)
-        if key not in self._accounts:
-            row = self.connection.execute(
-                select(ACCOUNTS).where(ACCOUNTS.c.campaign_id == campaign_id, ACCOUNTS.c.day == day)
-            ).one_or_none()
-            if row is None:
-                return None
-            self._accounts[key] = account_of(row)
-        return self._accounts[key]
+    # ---- lifetime budgets: what the days of a campaign hold together is never more than it may spend in all
 
-    def allowance(self, allowance_id: str) -> Allowance | None:
-        if allowance_id not in self._allowances:
-            self.load_allowances([allowance_id])
-        return self._allowances[allowance_id]
+    def room(self, campaign_id: str) -> int:
+        """What no day of the campaign holds yet of its lifetime budget; below 0 after a cut or overspend."""
+        lifetime = self.catalog.lifetime_nanos(campaign_id)
+        assert lifetime is not None
+        given, adjusted = self.days_sum(campaign_id)
+        return lifetime + adjusted - given
 
-    def load_allowances(self, allowance_ids: Iterable[str]) -> None:
-        missing = [i for i in dict.fromkeys(allowance_ids) if i not in self._allowances]
-        for start in range(0, len(missing), _KEYS_PER_QUERY):
-            chunk = missing[start : start + _KEYS_PER_QUERY]
-            self._take(select(ALLOWANCES).where(ALLOWANCES.c.allowance_id.in_(chunk)))
-        for allowance_id in missing:
-            self._allowances.setdefault(allowance_id, None)
+    def target_of(self, account: Account) -> int:
+        """What the account's budget should be: the catalog's, with a person's credits and the pool's moves, within
+        what the lifetime budget leaves. A past day keeps what it spent and no more."""
+        campaign = self.catalog.campaigns.get(account.campaign_id)
+        if campaign is None:
+            return max(account.target, 0)
+        wanted = self.catalog.budget_nanos(campaign) + account.adjusted
+        if self.catalog.lifetime_nanos(campaign.id) is None:
+            return max(wanted + account.moved, 0)
+        if account.day < self.day_of(campaign, self.now_ns):
+            return max(account.adjusted, 0)
+        room = self.room(campaign.id) + account.budget
+        return max(min(min(wanted, room) + account.moved, room), 0)
 
-    def allowances_of(self, account: Account) -> list[Allowance]:
-        """All that still hold money of this account, the first to close first."""
-        key = (account.campaign_id, account.day)
-        if key not in self._account_loaded:
-            self._account_loaded.add(key)
-            self._take(
-                select(ALLOWANCES).where(
-                    ALLOWANCES.c.campaign_id == account.campaign_id,
-                    ALLOWANCES.c.day == account.day,
-                    ALLOWANCES.c.state != CLOSED,
-                )
-            )
-        found = self._by_account.get(key, [])
-        return sorted((a for a in found if a.state != CLOSED), key=lambda a: (a.closes_at_ns, a.allowance_id))
+    def close_earlier_days(self, account: Account) -> None:
+        """A new day begins: with a lifetime budget, the days before it give back what they did not need."""
+        campaign = self.catalog.campaigns[account.campaign_id]
+        today = self.day_of(campaign, self.now_ns)
+        if self.catalog.lifetime_nanos(campaign.id) is None or account.day != today:
+            return
+        for earlier in self.earlier_days(campaign.id, today):
+            earlier.target = self.target_of(earlier)
+            self.change(earlier)
+            self.follow_target(earlier)
 
-    def allowances_of_bidder(self, bidder_id: str) -> list[Allowance]:
-        """All of one bidder that were open before this work, and those it granted."""
-        self._take(select(ALLOWANCES).where(ALLOWANCES.c.bidder_id == bidder_id, ALLOWANCES.c.state == OPEN))
-        return [a for a in self._allowances.values() if a is not None and a.bidder_id == bidder_id]
+    def lend(self, account: Account, wanted: int) -> None:
+        """Fund late spend of a past day from what the lifetime budget still has, today's free money last; never above
+        that day's own budget."""
+        campaign = self.catalog.campaigns.get(account.campaign_id)
+        if campaign is None or self.catalog.lifetime_nanos(campaign.id) is None:
+            return
+        today = self.day_of(campaign, self.now_ns)
+        if account.day >= today:
+            return
+        daily = self.catalog.budget_nanos(campaign) + account.moved + account.adjusted
+        wanted = min(wanted, daily - account.budget)
+        from_room = min(wanted, self.room(campaign.id))
+        if from_room > 0:
+            self.fund(account, from_room, "lend")
+            wanted -= from_room
+        now = self.account_if_open(campaign.id, today)
+        from_today = min(wanted, now.free) if now is not None else 0
+        if now is not None and from_today > 0:
+            now.target -= from_today
+            self.fund(now, -from_today, "lend")
+            self.fund(account, from_today, "lend")
 
-    def allowances_to_close(self) -> list[Allowance]:
-        """Use before anything of this work has changed: it looks at the stored rows."""
-        return self._take(
-            select(ALLOWANCES)
-            .where(ALLOWANCES.c.state != CLOSED, ALLOWANCES.c.closes_at_ns <= self.now_ns)
-            .order_by(ALLOWANCES.c.allowance_id)
-            .limit(self.config.closings_per_tick)
-        )
-
-    def _take(self, query: Any) -> list[Allowance]:
-        taken = []
-        for row in self.connection.execute(query):
-            found = self._allowances.get(row.allowance_id)
-            if found is None:
-                found = allowance_of(row)
-                self._index(found)
-            taken.append(found)
-        return taken
-
-    def _index(self, allowance: Allowance) -> None:
-        self._allowances[allowance.allowance_id] = allowance
-        self._by_account.setdefault((allowance.campaign_id, allowance.day), []).append(allowance)
-
-    def load_settlement_keys(self, bid_ids: Sequence[str]) -> None:
-        missing = [i for i in dict.fromkeys(bid_ids) if i not in self._settled]
-        for start in range(0, len(missing), _KEYS_PER_QUERY):
-            chunk = missing[start : start + _KEYS_PER_QUERY]
-            rows = self.connection.execute(
-                select(SETTLEMENTS.c.bid_id).where(SETTLEMENTS.c.bid_id.in_(chunk))
-            )
-            self._settled.update(dict.fromkeys(rows.scalars(), True))
-        for bid_id in missing:
-            self._settled.setdefault(bid_id, False)
-
-    def settled(self, bid_id: str) -> bool:
-        if bid_id not in self._settled:
-            self.load_settlement_keys([bid_id])
-        return self._settled[bid_id]
-
-    def first_time(self, event: Event) -> bool:
-        """True once per command event id, over all time: the key is kept with what the command did."""
-        if event.event_id in self._commands_known:
-            return False
-        self._commands_known.add(event.event_id)
-        if self.connection.execute(
-            select(COMMANDS.c.event_id).where(COMMANDS.c.event_id == event.event_id)
-        ).first():
-            return False
-        self._commands.append({"event_id": event.event_id, "at_ns": self.now_ns})
-        return True
-
-    # ---- incarnations and splits: few, written through
-
-    def current_incarnation(self, bidder_id: str) -> str | None:
-        return self.connection.execute(
-            select(INCARNATIONS.c.incarnation).where(
-                INCARNATIONS.c.bidder_id == bidder_id, INCARNATIONS.c.current.is_(True)
-            )
-        ).scalar()
-
-    def incarnation_known(self, bidder_id: str, incarnation: str) -> bool:
-        return (
-            self.connection.execute(
-                select(INCARNATIONS.c.current).where(
-                    INCARNATIONS.c.bidder_id == bidder_id, INCARNATIONS.c.incarnation == incarnation
-                )
-            ).first()
-            is not None
-        )
-
-    def make_current(self, bidder_id: str, incarnation: str) -> None:
-        self.connection.execute(
-            update(INCARNATIONS).where(INCARNATIONS.c.bidder_id == bidder_id).values(current=False)
-        )
-        self.connection.execute(
-            insert(INCARNATIONS).values(
-                bidder_id=bidder_id, incarnation=incarnation, current=True, started_at_ns=self.now_ns
-            )
-        )
-
-    def last_split(self, pool_id: str) -> tuple[int, str] | None:
-        """(epoch, day) of the last split that was applied."""
-        row = self.connection.execute(select(SPLITS).where(SPLITS.c.pool_id == pool_id)).one_or_none()
-        return (row.epoch, row.day) if row is not None else None
-
-    def keep_split(self, pool_id: str, epoch: int, day: str) -> None:
-        values = {"epoch": epoch, "day": day, "at_ns": self.now_ns}
-        if self.last_split(pool_id) is None:
-            self.connection.execute(insert(SPLITS).values(pool_id=pool_id, **values))
-        else:
-            self.connection.execute(update(SPLITS).where(SPLITS.c.pool_id == pool_id).values(**values))
-
-    # ---- lateness
-
-    def lateness(self, campaign_id: str) -> list[int]:
-        """[settled nanos, late nanos, since_ns] of the decayed window."""
-        found = self._lateness.get(campaign_id)
-        if found is None:
-            row = self.connection.execute(
-                select(LATENESS).where(LATENESS.c.campaign_id == campaign_id)
-            ).one_or_none()
-            if row is None:
-                found = [0, 0, self.now_ns]
-                self._lateness_new.add(campaign_id)
-            else:
-                found = [row.settled_nanos, row.late_nanos, row.since_ns]
-            self._lateness[campaign_id] = found
-        halvings = (self.now_ns - found[2]) // self.config.lateness_half_life_ns
-        if halvings > 0:
-            found[0] >>= min(halvings, 62)
-            found[1] >>= min(halvings, 62)
-            found[2] += halvings * self.config.lateness_half_life_ns
-        return found
-
-    def measure(self, campaign_id: str, settled: int, late: int) -> None:
-        window = self.lateness(campaign_id)
-        window[0] += settled
-        window[1] += late
-        self._lateness_changed.add(campaign_id)
-
-    def late_ppm(self, campaign_id: str) -> int:
-        """The measured share of late spend times the margin, rounded up; 0 while nothing was measured."""
-        settled, late, _ = self.lateness(campaign_id)
-        return -(-late * 1_000_000 * self.config.headroom_margin // settled) if settled > 0 else 0
-
-    def headroom_ppm(self, campaign_id: str) -> int:
-        """The share withheld from each allowance."""
-        return min(
-            max(self.late_ppm(campaign_id), self.config.headroom_min_ppm), self.config.headroom_max_ppm
-        )
-
-    def unpromised_ppm(self, campaign_id: str) -> int:
-        """Lateness beyond what headroom may hold: this much of what is reserved stays free, so that it can pay."""
-        beyond = self.late_ppm(campaign_id) - self.config.headroom_max_ppm
-        return min(max(beyond, 0), 1_000_000)
+    def _retarget_lifetimes(self) -> None:
+        """What other days gave back or took belongs to today."""
+        changed = {campaign_id for campaign_id, _ in self._changed_accounts}
+        for campaign_id in sorted(changed):
+            campaign = self.catalog.campaigns.get(campaign_id)
+            if campaign is None or self.catalog.lifetime_nanos(campaign_id) is None:
+                continue
+            account = self.account_if_open(campaign_id, self.day_of(campaign, self.now_ns))
+            if account is None:
+                continue
+            target = self.target_of(account)
+            if target != account.target:
+                account.target = target
+                self.change(account)
+                self.freed(account)
 
     # ---- changing
 
     def change(self, account: Account) -> None:
         self._changed_accounts[(account.campaign_id, account.day)] = account
 
+    def change_line(self, line: Line) -> None:
+        assert line.reserved >= 0, f"negative: {line}"
+        self._changed_lines[(line.line_item_id, line.day)] = line
+
     def change_allowance(self, allowance: Allowance) -> None:
         allowance.check()
+        if allowance.line_item_id and allowance.counted != allowance.rest:
+            line = self.line(allowance.line_item_id, allowance.day, allowance.campaign_id)
+            line.reserved += allowance.rest - allowance.counted
+            allowance.counted = allowance.rest
+            self.change_line(line)
         self._changed_allowances[allowance.allowance_id] = allowance
 
     def add_allowance(self, allowance: Allowance) -> None:
@@ -313,13 +194,13 @@ class Work:
             key = (kind, account.campaign_id, account.day, source, source_ref, target, target_ref)
             self._movements[key] = self._movements.get(key, 0) + nanos
 
-    def fund(self, account: Account, nanos: int) -> None:
+    def fund(self, account: Account, nanos: int, kind: str = "budget", ref: str = "") -> None:
         """Raise (or with a negative amount cut) the budget by free money."""
         account.budget += nanos
         if nanos >= 0:
-            self.move("budget", account, "owner", "free", nanos)
+            self.move(kind, account, "owner", "free", nanos, target_ref=ref)
         else:
-            self.move("budget", account, "free", "owner", -nanos)
+            self.move(kind, account, "free", "owner", -nanos, source_ref=ref)
 
     def freed(self, account: Account) -> None:
         """Money became free: first it covers what was overspent, then a cut that was waiting takes its part."""
@@ -348,8 +229,13 @@ class Work:
         self._settled[row["bid_id"]] = True
         self._settlements.append(row)
 
-    def find(self, kind: str, ref: str, campaign_id: str, nanos: int, note: str) -> None:
-        """Something a person must look at. Nothing is dropped because of it."""
+    def record_adjustment(self, row: dict[str, Any]) -> None:
+        self._adjustments.append({**row, "at_ns": self.now_ns})
+
+    def find(
+        self, kind: str, ref: str, campaign_id: str, nanos: int, note: str, about: Event | None = None
+    ) -> None:
+        """Something a person must look at (``counterpoint ledger findings``). Nothing is dropped because of it."""
         self.count(f"finding_{kind}")
         self._findings.append(
             {
@@ -357,9 +243,11 @@ class Work:
                 "kind": kind,
                 "ref": ref,
                 "campaign_id": campaign_id,
-                "amount_nanos": nanos,
+                "amount_nanos": min(max(nanos, -_INT64_MAX), _INT64_MAX),
                 "note": note[:500],
                 "at_ns": self.now_ns,
+                "state": "open",
+                "payload": encode_batch([about]) if about is not None else None,
             }
         )
         self._finding_next += 1
@@ -371,6 +259,7 @@ class Work:
 
     def flush(self) -> list[Outgoing]:
         """Write everything and return what is to be published once the transaction is committed."""
+        self._retarget_lifetimes()
         for account in self._changed_accounts.values():
             account.check()
             account.version += 1
@@ -379,6 +268,8 @@ class Work:
         self._write_journal()
         if self._settlements:
             self.connection.execute(insert(SETTLEMENTS), self._settlements)
+        if self._adjustments:
+            self.connection.execute(insert(ADJUSTMENTS), self._adjustments)
         if self._commands:
             self.connection.execute(insert(COMMANDS), self._commands)
         if self._findings:
@@ -410,6 +301,7 @@ class Work:
             stop_reason=account.stop_reason,
             budget_target_nanos=account.target,
             version=account.version,
+            held_nanos=account.held,
         )
 
     def _write_rows(self) -> None:
@@ -428,6 +320,14 @@ class Work:
             ("allowance_id",),
             [allowance_row(a) for a in allowances if a.new],
             [allowance_row(a) for a in allowances if not a.new],
+        )
+        lines = self._changed_lines.values()
+        write_rows(
+            self.connection,
+            LINES,
+            ("line_item_id", "day"),
+            [line_row(line) for line in lines if line.new],
+            [line_row(line) for line in lines if not line.new],
         )
         windows = [
             dict(zip(("campaign_id", "settled_nanos", "late_nanos", "since_ns"), (c, *w), strict=True))
@@ -500,3 +400,14 @@ class Work:
 def micros_text(nanos: int) -> str:
     """For reasons a person reads."""
     return f"{nanos_to_micros_up(nanos)} micros"
+
+
+def units_text(nanos: int) -> str:
+    """Units of the account currency, exact, at least two decimals.
+
+    >>> units_text(1_500_000_000), units_text(-1), units_text(2_000_000)
+    ('1.50', '-0.000000001', '0.002')
+    """
+    units, rest = divmod(abs(nanos), NANOS_PER_UNIT)
+    decimals = f"{rest:09d}".rstrip("0").ljust(2, "0")
+    return f"{'-' if nanos < 0 else ''}{units}.{decimals}"

@@ -27,7 +27,7 @@ from counterpoint.bidder.decide import (
 from counterpoint.bidder.experiment import AGENTS, ARMS, falls_back
 from counterpoint.bidder.frequency import RECORD_BYTES
 from counterpoint.bidder.outgoing import DecisionInput, unpack_input
-from counterpoint.bidder.part import R_CAMPAIGN, R_KEY
+from counterpoint.bidder.part import R_CAMPAIGN, R_KEY, R_PURSE
 from counterpoint.bidder.view import View
 from counterpoint.bidding.policy import BiddingPolicy, PriceSteps, explain_price, shown_before
 from counterpoint.catalog.model import MTYPE
@@ -88,7 +88,7 @@ def explain(found: Found, archive: Archive) -> Story:
 def _unsound(given: DecisionInput, view: View) -> str:
     if not 0 <= given.arm < len(ARMS):
         return f"there is no arm {given.arm}"
-    if any(not 0 <= campaign < len(view.part.campaigns) for campaign, _ in given.limited):
+    if any(not 0 <= purse < view.part.purses for purse, _ in given.limited):
         return "it names a campaign that its catalog does not have"
     if len(given.user.events) % RECORD_BYTES:
         return "the person's records are cut"
@@ -269,7 +269,7 @@ class _Rerun:
             scored=made.scored,
             fates=dict(Counter(fate.fate for fate in fates).most_common()),
             line_items=(*fates[: LINE_ITEMS_SHOWN - len(own)], *own),
-            money_left_nanos=dict(made.limited).get(campaign),
+            money_left_nanos=dict(made.limited).get(self.part.rules.item(item, R_PURSE) if item >= 0 else -1),
             creatives=self._creatives(seen, item),
             creative_epsilon=self.creative.epsilon,
             exploration_ppm=int(self.tables.exploration[campaign]) if campaign >= 0 else 0,
@@ -301,7 +301,7 @@ class _Rerun:
         at = seen.choice_of(item)
         assert at is not None, "what fits is drawn from"
         price, value, paced = (int(x) for x in seen.money[:3, at])
-        money = int(self.left[self.part.rules.item(item, R_CAMPAIGN), self.given.arm])
+        money = int(self.left[self.part.rules.item(item, R_PURSE), self.given.arm])
         if rank:
             fate = "candidate"
         elif price > money:

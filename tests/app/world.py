@@ -22,7 +22,8 @@ from counterpoint.app.watch import Watch
 from counterpoint.base.clock import SystemClock
 from counterpoint.base.http_client import HttpClient, HttpUnavailable
 from counterpoint.bus.nats import NatsBus
-from counterpoint.ledger.tables import ACCOUNTS, SETTLEMENTS, open_engine
+from counterpoint.ledger.migrate import open_engine
+from counterpoint.ledger.tables import ACCOUNTS, SETTLEMENTS
 from counterpoint.ledger.verify import Verification, verify
 
 SMALL = "harbor-teaser"  # a campaign whose money ends while the tests run

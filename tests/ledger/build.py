@@ -14,7 +14,7 @@ from sqlalchemy.exc import OperationalError
 
 from counterpoint.base.clock import NS_PER_S
 from counterpoint.bus.bus import Delivery
-from counterpoint.catalog.model import BudgetPool, Campaign, Catalog, ExchangeProfile
+from counterpoint.catalog.model import BudgetPool, Campaign, Catalog, ExchangeProfile, LineItem
 from counterpoint.events import subjects
 from counterpoint.events.event import Event
 from counterpoint.events.money import (
@@ -27,6 +27,8 @@ from counterpoint.events.money import (
 )
 from counterpoint.ledger.books import Ledger
 from counterpoint.ledger.outbox import Outgoing
+from counterpoint.ledger.people import Order, Outcome
+from counterpoint.ledger.rows import Account
 
 NOW = 1_700_000_000 * NS_PER_S  # 2023-11-14 22:13:20 UTC
 DAY = "2023-11-14"
@@ -47,6 +49,8 @@ def campaign(
     paused: bool = False,
     starts: int = 0,
     ends: int | None = None,
+    lifetime: int | None = None,
+    zone: str = "",
 ) -> Campaign:
     return Campaign(
         id=id,
@@ -60,16 +64,31 @@ def campaign(
         paused=paused,
         starts_at_ns=starts,
         ends_at_ns=ends,
+        lifetime_budget_micros=None if lifetime is None else lifetime * 1_000_000,
+        time_zone=zone,
     )
 
 
-def catalog(*campaigns: Campaign) -> Catalog:
+def line_item(
+    id: str = "l1", campaign_id: str = "c1", *, daily: int | None = None, lifetime: int | None = None
+) -> LineItem:
+    return LineItem(
+        id=id,
+        campaign_id=campaign_id,
+        daily_cap_micros=None if daily is None else daily * 1_000_000,
+        lifetime_cap_micros=None if lifetime is None else lifetime * 1_000_000,
+    )
+
+
+def catalog(*campaigns: Campaign, lines: tuple[LineItem, ...] = (), currency: str = "USD") -> Catalog:
     pools = {c.pool_id: c.advertiser_id for c in campaigns if c.pool_id is not None}
     return Catalog(
         campaigns=campaigns or (campaign(),),
         pools=tuple(BudgetPool(id=p, advertiser_id=a) for p, a in pools.items()),
         exchanges=(ExchangeProfile(id="x", seat="s", notice_life_ms=NOTICE_LIFE_S * 1_000),),
-        digest=str(hash(campaigns)),
+        line_items=lines,
+        account_currency=currency,
+        digest=str(hash((campaigns, lines, currency))),
     )
 
 
@@ -92,6 +111,8 @@ def request(
     incarnation: str = "i1",
     campaign_id: str = "c1",
     arm: str = "agents",
+    line: str = "",
+    currency: str = "",
     at: int = NOW,
 ) -> AllowanceRequested:
     return AllowanceRequested(
@@ -105,6 +126,8 @@ def request(
         campaign_id=campaign_id,
         arm=arm,
         amount_nanos=nanos,
+        line_item_id=line,
+        currency=currency,
     )
 
 
@@ -141,6 +164,7 @@ def notice(
     until: int = NOW + 10 * S,
     at: int = NOW + S,
     copy: int = 1,
+    line: str = "l1",
 ) -> SettlementNoticed:
     return SettlementNoticed(
         event_id=f"settle-{bid_id}" + (f"-{copy}" if copy > 1 else ""),
@@ -151,7 +175,7 @@ def notice(
         exchange="x",
         allowance_id=allowance_id,
         campaign_id=campaign_id,
-        line_item_id="l1",
+        line_item_id=line,
         creative_id="k1",
         bid_nanos=paid if bid is None else bid,
         paid_nanos=paid,
@@ -187,11 +211,11 @@ class Stream:
 class Desk:
     """A ledger, its stream, and what it said: for tests that are one line long."""
 
-    def __init__(self, engine_url: str, *campaigns: Campaign) -> None:
+    def __init__(self, engine_url: str, *campaigns: Campaign, lines: tuple[LineItem, ...] = ()) -> None:
         self.stream = Stream()
-        self.ledger = Ledger(engine_url, catalog(*campaigns))
+        self.ledger = Ledger(engine_url, catalog(*campaigns, lines=lines))
         self.said: list[Event] = []
-        self.hear(self.ledger.set_catalog(catalog(*campaigns), NOW))
+        self.hear(self.ledger.set_catalog(catalog(*campaigns, lines=lines), NOW))
 
     def hear(self, outgoing: list[Outgoing]) -> list[Event]:
         events = [e for o in outgoing for e in o.events]
@@ -207,6 +231,26 @@ class Desk:
         said = self.tell(request(number, at=at, **fields), at=at)  # type: ignore[arg-type]
         (granted,) = [e for e in said if isinstance(e, AllowanceGranted)]
         return granted
+
+    def account(self, campaign_id: str = "c1", day: str = DAY) -> Account:
+        found = self.ledger.account(campaign_id, day)
+        assert found is not None
+        return found
+
+    def order(self, kind: str, nanos: int, key: str, **fields: str) -> Outcome:
+        """A person's order about c1 and today, unless ``fields`` say otherwise; the books are right afterwards."""
+        named = {"campaign_id": "c1", "day": DAY, "author": "ann", "reason": "because", **fields}
+        outcome = self.ledger.adjust(Order(key=key, kind=kind, amount_nanos=nanos, **named), NOW)
+        assert self.ledger.verify().problems == ()
+        return outcome
+
+    def decide(self, kind: str, accept: bool, author: str = "ann") -> Outcome:
+        """The first finding of this kind that is open, or else the last one that was decided."""
+        of_kind = [f for f in self.ledger.findings() if f.kind == kind]
+        (*_, finding) = sorted(of_kind, key=lambda f: (f.state == "open", -f.id))
+        outcome = self.ledger.decide(finding.id, accept, author, "because", NOW)
+        assert self.ledger.verify().problems == ()
+        return outcome
 
     def refusal(self, number: int, *, at: int = NOW, **fields: object) -> str:
         said = self.tell(request(number, at=at, **fields), at=at)  # type: ignore[arg-type]
@@ -227,8 +271,11 @@ def postgres_url() -> Iterator[str]:
     try:
         with admin.begin() as connection:
             connection.execute(text(f"CREATE SCHEMA {schema}"))
-    except OperationalError:
-        pytest.skip("no PostgreSQL on 127.0.0.1:5432 with a database named test")
+    except OperationalError as error:
+        missing = f"no PostgreSQL answers at {base}"
+        if os.environ.get("COUNTERPOINT_REQUIRE_POSTGRES"):
+            pytest.fail(f"{missing}, and COUNTERPOINT_REQUIRE_POSTGRES insists on one: {error}")
+        pytest.skip(missing)
     try:
         yield f"{base}?options=-csearch_path%3D{schema}"
     finally:

@@ -13,7 +13,7 @@ from counterpoint.events import subjects
 from counterpoint.events.money import AllowanceGranted, BalanceReported, SettlementNoticed, SpendBooked
 from counterpoint.ledger.books import Ledger
 from counterpoint.ledger.config import LedgerConfig
-from counterpoint.ledger.tables import ACCOUNTS, WRITER
+from counterpoint.ledger.tables import ACCOUNTS, WRITER, LedgerDatabaseError
 from counterpoint.ledger.work import Work
 from tests.ledger.build import (
     DAY,
@@ -464,5 +464,5 @@ def test_the_schema_of_another_version_is_not_touched(sqlite: str) -> None:
     ledger = Ledger(sqlite, catalog())
     with ledger.engine.begin() as connection:
         connection.execute(update(WRITER).values(schema_version=99))
-    with pytest.raises(AssertionError, match="schema 99"):
+    with pytest.raises(LedgerDatabaseError, match="schema 99"):
         Ledger(sqlite, catalog())

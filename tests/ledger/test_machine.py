@@ -23,6 +23,7 @@ from sqlalchemy import event as sqlalchemy_event
 
 from counterpoint.bidder.allowances import AllowanceBook, AllowanceBookConfig
 from counterpoint.bus.bus import Delivery
+from counterpoint.catalog.local_time import day_at
 from counterpoint.events import subjects
 from counterpoint.events.event import Event
 from counterpoint.events.money import (
@@ -32,15 +33,29 @@ from counterpoint.events.money import (
     SettlementNoticed,
     SpendBooked,
 )
+from counterpoint.ledger import look
 from counterpoint.ledger.books import Ledger
 from counterpoint.ledger.config import LedgerConfig
-from counterpoint.ledger.days import local_day
 from counterpoint.ledger.outbox import Outgoing
+from counterpoint.ledger.people import KINDS, Order
 from counterpoint.ledger.split import SplitApplied
-from tests.ledger.build import NOTICE_LIFE_S, NOW, S, campaign, catalog, notice, postgres_url, subject_of
+from tests.ledger.build import (
+    NOTICE_LIFE_S,
+    NOW,
+    S,
+    campaign,
+    catalog,
+    line_item,
+    notice,
+    postgres_url,
+    subject_of,
+)
 
 CAMPAIGNS = ("c1", "c2", "c3")
 ARMS = ("agents", "no_agents")
+LINES = (("c1", "capped"),)  # purse 3: a line item with a cap of its own
+PURSES = (*((name, "free") for name in CAMPAIGNS), *LINES)
+LINE_CAP_UNITS, LIFETIME_UNITS = 1, 2  # of the line item a day; of c3 in all
 OFFSETS = {"c1": 0, "c2": 0, "c3": 100}
 MILLI = 1_000_000
 CONFIG = LedgerConfig(headroom_max_ppm=50_000)
@@ -53,9 +68,10 @@ class Crash(Exception):
 
 class Bid:
     def __init__(
-        self, bidder: str, campaign_id: str, allowance_id: str, price: int, at: int, until: int
+        self, bidder: str, purse: tuple[str, str], allowance_id: str, price: int, at: int, until: int
     ) -> None:
         self.bidder = bidder
+        campaign_id, self.line_item_id = purse
         self.campaign_id = campaign_id
         self.allowance_id = allowance_id
         self.price = price
@@ -101,13 +117,15 @@ class LedgerMachine(RuleBasedStateMachine):
                     pool=None if name == "c3" else "p",
                     advertiser="a2" if name == "c3" else "a1",
                     offset=OFFSETS[name],
+                    lifetime=LIFETIME_UNITS if name == "c3" else None,
                 )
                 for name in CAMPAIGNS
-            )
+            ),
+            lines=(line_item("capped", daily=LINE_CAP_UNITS), line_item("free")),
         )
 
     def new_book(self, name: str) -> AllowanceBook:
-        return AllowanceBook(name, f"i{self.incarnation[name]}", CAMPAIGNS, ARMS, BOOK_CONFIG)
+        return AllowanceBook(name, f"i{self.incarnation[name]}", CAMPAIGNS, ARMS, BOOK_CONFIG, LINES)
 
     def publish(self, *events: Event) -> None:
         for said in events:
@@ -158,7 +176,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @rule(
         name=st.sampled_from(("b1", "b2")),
-        position=st.integers(0, 2),
+        position=st.integers(0, 3),
         arm=st.integers(0, 1),
         bids=st.lists(
             st.tuples(st.integers(1, 120), st.sampled_from(("", "win", "settle"))), min_size=2, max_size=12
@@ -182,7 +200,7 @@ class LedgerMachine(RuleBasedStateMachine):
                 continue
             assert int(book.left[position, arm]) == left - price * MILLI >= 0
             self.bids[bid_id] = Bid(
-                name, CAMPAIGNS[position], allowance_id, price * MILLI, self.now_ns, until_ns
+                name, PURSES[position], allowance_id, price * MILLI, self.now_ns, until_ns
             )
             if outcome == "win":
                 book.won(bid_id, self.now_ns + 60 * S)
@@ -234,12 +252,14 @@ class LedgerMachine(RuleBasedStateMachine):
             bid_at=bid.at_ns,
             until=max(bid.until_ns, held_until_ns),
             at=self.now_ns,
+            line=bid.line_item_id,
         )
         self.acked[bid_id] = settling
         contradicted = held_until_ns == 0 and bid_id in self.lost  # a loss notice had set the money free
         if contradicted or settling.recorded_at_ns > settling.reservation_until_ns:
-            day = local_day(bid.at_ns, OFFSETS[bid.campaign_id])
+            day = day_at(bid.at_ns, OFFSETS[bid.campaign_id])
             self.late_paid[bid.campaign_id, day] += paid
+            self.late_paid[bid.line_item_id, day] += paid
         self.publish(settling)
 
     @rule(number=st.integers(0, 10**6), copy=st.integers(1, 2))
@@ -260,6 +280,7 @@ class LedgerMachine(RuleBasedStateMachine):
                     until=0,
                     at=self.now_ns,
                     copy=2,
+                    line=first.line_item_id,
                 )
             )
 
@@ -343,10 +364,39 @@ class LedgerMachine(RuleBasedStateMachine):
         self.budgets[name] = units
         self.hear(self.ledger.set_catalog(self.catalog(), self.now_ns))
 
+    @rule(
+        kind=st.sampled_from(KINDS),
+        name=st.sampled_from(("c1", "c2")),
+        key=st.integers(0, 30),
+        percent=st.integers(1, 60),
+    )
+    def a_person_orders(self, kind: str, name: str, key: int, percent: int) -> None:
+        """Credits, debits, refunds, holds and releases, each key done at most once."""
+        day = day_at(self.now_ns, 0)
+        bids = [i for i, booked in self.booked.items() if (booked.campaign_id, booked.day) == (name, day)]
+        bid_id = bids[key % len(bids)] if bids and kind == "refund" else ""
+        order = Order(
+            key=f"k{key}",
+            kind=kind,
+            campaign_id=name,
+            day=day,
+            amount_nanos=percent * 10 * MILLI,
+            author="ann",
+            reason="because",
+            bid_id=bid_id,
+        )
+        before = self.state()[:2]
+        outcome = self.ledger.adjust(order, self.now_ns)
+        self.hear(self.ledger.unsent())
+        if not outcome.done or outcome.repeated:
+            assert self.state()[1] == before[1]
+        if outcome.done:
+            assert self.ledger.adjust(order, self.now_ns).repeated
+
     @rule(share=st.integers(0, 1_000_000))
     def move_money_in_the_pool(self, share: int) -> None:
         self.epoch += 1
-        day = local_day(self.now_ns, 0)
+        day = day_at(self.now_ns, 0)
         before = [a.budget for a in self.ledger.accounts(day) if a.campaign_id != "c3"]
         result, outgoing = self.ledger.apply_split(
             "p", self.epoch, {"c1": share, "c2": 1_000_000 - share}, self.now_ns
@@ -378,6 +428,12 @@ class LedgerMachine(RuleBasedStateMachine):
             if self.late_paid[account.campaign_id, account.day] == 0:
                 assert account.late == 0, "what was on time found its money"
             pool_moves[account.day] += account.moved
+        lifetimes = sum(a.budget for a in self.ledger.accounts() if a.campaign_id == "c3")
+        assert lifetimes <= LIFETIME_UNITS * 1_000 * MILLI
+        with self.ledger.engine.connect() as connection:
+            for line in look.balances(connection)[1]:
+                late = self.late_paid[line.line_item_id, line.day]
+                assert line.line_item_id != "capped" or line.used <= LINE_CAP_UNITS * 1_000 * MILLI + late
         assert all(moved == 0 for moved in pool_moves.values())
         assert verification.settlements <= len(self.acked)
 
@@ -431,7 +487,7 @@ def walk(machine: LedgerMachine, seed: int, steps: int) -> dict[str, int]:
             "bid",
             lambda: machine.bid(
                 chance.choice(names),
-                chance.randrange(3),
+                chance.randrange(4),
                 chance.randrange(2),
                 [(chance.randint(1, 120), chance.choice(("", "", "win", "settle"))) for _ in range(8)],
                 chance.choice((5, 20)),
@@ -450,6 +506,16 @@ def walk(machine: LedgerMachine, seed: int, steps: int) -> dict[str, int]:
         (2, "anew", lambda: machine.the_stream_is_made_anew(chance.randint(1, 60))),
         (2, "bidder restarts", lambda: machine.bidder_restarts(chance.choice(names))),
         (3, "budget", lambda: machine.change_a_budget(chance.choice(CAMPAIGNS), chance.randint(1, 4))),
+        (
+            4,
+            "person",
+            lambda: machine.a_person_orders(
+                chance.choice(KINDS),
+                chance.choice(("c1", "c2")),
+                chance.randrange(200),
+                chance.randint(1, 60),
+            ),
+        ),
         (5, "split", lambda: machine.move_money_in_the_pool(chance.randint(0, 10**6))),
         (12, "time", lambda: machine.time_passes(chance.choice((1, 2, 4, 8)))),
         (3, "long time", lambda: machine.time_passes(chance.choice((50, NOTICE_LIFE_S + 50)))),

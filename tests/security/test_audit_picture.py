@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select, update
 
-from counterpoint.ledger.tables import WRITER, open_engine
+from counterpoint.ledger.migrate import open_engine
+from counterpoint.ledger.tables import WRITER
 from tests.ledger.build import postgres_url, sqlite_url
 
 

@@ -22,8 +22,8 @@ from counterpoint.base.ids import IdSource
 from counterpoint.bidder.attribution import Order
 from counterpoint.bidder.heap import collect_young
 from counterpoint.bidder.signing import NoticeKind, SignedBid
+from counterpoint.catalog.local_time import day_at
 from counterpoint.ledger.books import Ledger
-from counterpoint.ledger.days import local_day
 from counterpoint.market.auctions import Rows
 from counterpoint.market.catalogue import Requests, catalogue
 from counterpoint.market.house import CLICK, CONVERSION, IMPRESSION, SKIP, Happening, House
@@ -276,7 +276,7 @@ class Game:
 
     def _keep_budgets(self, ledger: Ledger) -> None:
         """How money was split, day by day, is what the ledger says; one pool's moves are in it."""
-        first = date.fromisoformat(local_day(STARTS_AT_NS, 0)).toordinal()
+        first = date.fromisoformat(day_at(STARTS_AT_NS, 0)).toordinal()
         campaigns = {c.id: n for n, c in enumerate(self.scenario.campaign)}
         for account in ledger.accounts():
             day = date.fromisoformat(account.day).toordinal() - first

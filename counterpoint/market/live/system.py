@@ -120,7 +120,12 @@ class LiveSystem:
         )
         secret = people_secret(seed)
         self.book = AllowanceBook(
-            BIDDER_ID, self.incarnation, view.part.campaign_ids, ARMS, tempo.allowances()
+            BIDDER_ID,
+            self.incarnation,
+            view.part.campaign_ids,
+            ARMS,
+            tempo.allowances(),
+            view.part.lines_capped,
         )
         self.frequency = FrequencyBook(secret, started_at_ns=now_ns)
         self.post = Post(self.bus, subject_of(BIDDER_ID), f"{self.incarnation}-post")
@@ -155,7 +160,7 @@ class LiveSystem:
             self.bus,
             self.clock,
             self.book,
-            ArmBudgets(view.part.campaigns, view.experiment.shares()),
+            ArmBudgets(view.part.campaigns, view.experiment.shares(), view.part.line_items),
             self._presume_lost,
         )
         self._traffic = TrafficCounter(self.engine, self.post)

@@ -11,9 +11,9 @@ from typer.testing import CliRunner
 from counterpoint.app.cli import app
 from counterpoint.base.errors import ConfigError
 from counterpoint.bench.market.live import run_of
+from counterpoint.catalog.local_time import day_at
 from counterpoint.events.decisions import PolicyPublished
 from counterpoint.events.money import AllowanceGranted
-from counterpoint.ledger.days import local_day
 from counterpoint.market.catalogue import catalogue
 from counterpoint.market.live.agents import LEARNERS, agents_named
 from counterpoint.market.live.play import Game, Line, Played, encode_lines
@@ -130,7 +130,7 @@ def allowances_of(scenario: Scenario, incarnation: str) -> tuple[AllowanceGrante
             incarnation=incarnation,
             campaign_id=campaign.id,
             arm="agents",
-            day=local_day(STARTS_AT_NS, 0),
+            day=day_at(STARTS_AT_NS, 0),
             granted_nanos=10**10,
             usable_nanos=10**10,
             expires_at_ns=STARTS_AT_NS + 10**17,
