@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from counterpoint.base.jit import njit
-from counterpoint.bidding.features import PAIRS, PRIOR_VARIANCES, SLOTS, SOURCES, U64, slot_kernel
+from counterpoint.bidding.features import PAIRS, PRIOR_VARIANCES, SLOTS, U64, slot_kernel
 
 SCALES: Final = (0.0, 0.25, 0.5, 1.0)  # of the priors' standard deviations, one expert each
 START: Final[NDArray[np.float64]] = np.array(
@@ -182,7 +182,3 @@ def logit(p: Any) -> F64:
     """Log-odds; chances are kept inside (1e-7, 1 - 1e-7)."""
     kept = np.clip(np.asarray(p, dtype=np.float64), 1e-7, 1.0 - 1e-7)
     return np.asarray(np.log(kept / (1.0 - kept)))
-
-
-def no_rows() -> U64:
-    return np.zeros((0, SOURCES), np.uint64)
