@@ -275,6 +275,7 @@ class Requests:
         self._geos = [Geo(country=c.code) for c in s.users.countries]
         self._salt = mix64(world.seed)
         self._imp_of: dict[tuple[int, int, int, int], Imp] = {}
+        self._names: dict[int, str] = {}  # of at most all users
         self._device_of: dict[tuple[int, int, int, bool], Device] = {}
 
     def request(self, auctions: Auctions, row: int) -> BidRequest:
@@ -406,4 +407,7 @@ class Requests:
 
     def user_id(self, user: int) -> str:
         """What the exchange calls this person."""
-        return f"u{mix64(self._salt ^ mix64(user)):016x}"
+        name = self._names.get(user)
+        if name is None:
+            name = self._names[user] = f"u{mix64(self._salt ^ mix64(user)):016x}"
+        return name

@@ -9,7 +9,9 @@ from collections.abc import Callable
 from typing import Final
 
 from counterpoint.bus.memory import MemoryBus
+from counterpoint.events import subjects
 from counterpoint.events.event import Event
+from counterpoint.events.money import SettlementNoticed
 
 BATCH_MAX: Final = 100  # events; a full batch leaves at once, the rest with the step
 
@@ -33,10 +35,6 @@ class Post:
         subject = self._subjects.get(kind)
         if subject is None:
             subject = self._subjects[kind] = self._subject_of(event)
-        self.send(subject, event)
-        return True
-
-    def send(self, subject: str, event: Event) -> None:
         waiting = self._waiting.get(subject)
         if waiting is None:
             self._waiting[subject] = [event]
@@ -44,6 +42,14 @@ class Post:
             waiting.append(event)
             if len(waiting) >= BATCH_MAX:
                 self._publish(subject)
+        return True
+
+    def settle(self, exchange: str, event: SettlementNoticed) -> None:
+        """Money has its own stream, and a subject an exchange."""
+        waiting = self._waiting.setdefault(subjects.notice(exchange), [])
+        waiting.append(event)
+        if len(waiting) >= BATCH_MAX:
+            self._publish(subjects.notice(exchange))
 
     def flush(self) -> None:
         for subject in list(self._waiting):

@@ -205,7 +205,7 @@ class LiveSystem:
         judgement, settlement = self.notices.settling(kind, bid, values)
         if settlement is None:
             return judgement.outcome
-        self.post.send(subjects.notice(bid.exchange), settlement)
+        self.post.settle(bid.exchange, settlement)
         self.notices.settled(kind, bid, settlement, judgement)
         return judgement.outcome
 
