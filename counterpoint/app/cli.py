@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
+from counterpoint.app.budget_commands import bench_budget, train_app
 from counterpoint.app.config import load_settings
 from counterpoint.app.ledger import ledger_app, settings_of
 from counterpoint.app.market import market_app
@@ -46,6 +47,7 @@ for name, sub in (
     ("bench", bench_app),
     ("market", market_app),
     ("ledger", ledger_app),
+    ("train", train_app),
     ("part", part_app),
 ):
     app.add_typer(sub, name=name)
@@ -455,6 +457,9 @@ def bench_bidding(
         report, times = run.run(parts or [], parse_seeds(seeds), data, plots, quick, progress)
     run.write(report, times, json)
     out.print(run.shown(report, times))
+
+
+bench_app.command("budget")(bench_budget)
 
 
 @bench_app.command("market")

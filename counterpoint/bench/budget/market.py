@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from typing import Final
 
 import numpy as np
@@ -182,7 +183,7 @@ def markets_of(scenario: Scenario, tables: list[Table], seeds: list[int], traffi
     return Markets(tables, seeds, carry, traffic, scenario.days)
 
 
-def plan_with_stock(markets: Markets, rounds: int = 300, rate: float = 0.3) -> Floats:
+def plan_with_stock(markets: Markets, rounds: int = 150, rate: float = 0.3) -> Floats:
     """(B,) value of the best plan found for all epochs together, with the true state known: exponentiated gradient ascent on
     each epoch's shares, the gradient through the stock exact (adjoint), from the myopic plan; the best round counts.
 
@@ -218,3 +219,17 @@ def plan_with_stock(markets: Markets, rounds: int = 300, rate: float = 0.3) -> F
             shares[:, e] *= np.exp(rate * (1.0 - turn / rounds) * step)
             shares[:, e] /= shares[:, e].sum(axis=-1, keepdims=True)
     return top
+
+
+def stock_bound(markets: Markets) -> Floats:
+    """(B,) value that no plan can pass: every epoch split at its best with all conversions at the highest lift there is."""
+    m = markets
+    assert m.carry is not None
+    stock = np.concatenate([[0.0], np.geomspace(1e-4, 10.0, 2_000)])
+    top = m.carry.lift(np.broadcast_to(stock, (m.count, 1, stock.size))).max(axis=(1, 2))
+    lifted = np.where(m.converts, top[:, None], 1.0)[:, None, :, None, None]
+    best = copy(m)
+    best.value = m.value * lifted
+    return np.asarray(
+        sum(best.at(e, best.best(e))[1].sum(axis=(1, 2)) for e in range(m.epochs)), dtype=np.float64
+    )

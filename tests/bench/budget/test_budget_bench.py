@@ -1,0 +1,154 @@
+"""The benchmark's own truth: tables, oracles, the daily walk, and what it refuses."""
+
+from __future__ import annotations
+
+import gzip
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from counterpoint.base.errors import ConfigError
+from counterpoint.bench.budget import run
+from counterpoint.bench.budget.daily import best, daily, read, walk, walkers
+from counterpoint.bench.budget.market import Markets, Play, markets_of, plan_with_stock, stock_bound
+from counterpoint.bench.budget.splitters import Equal, greedy
+from counterpoint.bench.budget.table import table
+from counterpoint.bench.budget.train import agent, drawn, played
+from counterpoint.bench.market.facts import Floats
+from counterpoint.budget.residual import FEATURES
+from counterpoint.market.load import scenario_named
+from counterpoint.market.logs.table import LogError
+from counterpoint.market.scenario import resized
+
+
+@cache
+def markets(name: str) -> Markets:
+    scenario = resized(scenario_named(name), 20_000)
+    return markets_of(scenario, [table(scenario, seed) for seed in (0, 1)], [0, 1], 30.0)
+
+
+def oracle(m: Markets) -> Floats:
+    return np.stack([m.at(e, m.best(e))[1].sum(axis=(1, 2)) for e in range(m.epochs)], axis=1)
+
+
+def test_true_curves_rise_and_bend_down_and_their_slope_is_the_price_of_money() -> None:
+    m = markets("jumps-v1")
+    for epoch in (3, 20, 41):
+        x = np.linspace(0.01, 0.99, 30)[:, None, None] * m.spend[:, epoch, :, -1]
+        values = np.stack([m.at(epoch, spend)[1].sum(axis=-1) for spend in x])
+        rise = np.diff(values, axis=0)
+        assert (rise >= -1e-12).all()
+        assert (np.diff(rise, axis=0) <= 1e-9).all()
+
+
+def test_nobody_splits_better_than_the_oracle_and_the_agent_comes_near() -> None:
+    m = markets("jumps-v1")
+    top = oracle(m)
+    shares = {}
+    for name, splitter in (("equal", Equal()), ("greedy", greedy(0.9)), ("agent", agent())):
+        value = played(m, splitter)
+        assert (value <= top * (1 + 1e-9)).all(), name
+        shares[name] = float(value[:, 8:].sum() / top[:, 8:].sum())
+    assert shares["agent"] > shares["equal"]
+    assert shares["agent"] > 0.93, shares
+
+
+def test_the_plan_with_the_true_state_stands_between_equal_and_its_bound() -> None:
+    m = markets("adstock-v1")
+    plan, bound = plan_with_stock(m, rounds=30), stock_bound(m)
+    assert (plan <= bound * (1 + 1e-9)).all()
+    assert (plan > played(m, Equal()).sum(axis=1)).all()
+
+
+def test_late_conversions_are_all_told_in_the_end() -> None:
+    m = markets("delay-v1")
+    play, told, true = Play(m), 0.0, 0.0
+    for epoch in range(m.epochs):
+        value, seen = play.step(epoch, np.ones((2, m.arms)) * m.money(epoch)[:, None] / m.arms)
+        told, true = told + seen.value.sum(), true + value.sum()
+    coming = (play.coming.sum(axis=-1) * m.event / m.traffic).sum()
+    assert coming > 0.02 * true
+    assert told + coming == pytest.approx(true, rel=0.12)
+
+
+def test_training_markets_differ_and_a_policy_of_nothing_changes_nothing() -> None:
+    scenario = resized(scenario_named("delay-v1"), 20_000)
+    tables = [table(scenario, 0)] * 3
+    m = drawn(tables, [7, 8, 9], np.random.default_rng(0))
+    assert m.carry is not None
+    assert len(set(m.carry.keep.tolist())) == 3
+    assert played(m, agent(np.zeros(len(FEATURES)))) == pytest.approx(played(m, agent()))
+    tilted = played(m, agent(np.ones(len(FEATURES))))
+    assert not np.allclose(tilted, played(m, agent()))
+
+
+HEADER = "month,day,campaign_number,placement,cost,revenue"
+
+
+def rows(days: int = 20) -> list[str]:
+    out = []
+    for day in range(1, days + 1):
+        out += [f"April,{day},camp 1,abc,10,{20 + day % 3}", f"April,{day},camp 2,abc,10,{5 + day % 2}"]
+    return out
+
+
+def written(tmp_path: Path, lines: list[str], header: str = HEADER) -> Path:
+    path = tmp_path / "table.csv"
+    path.write_text("\n".join([header, *lines]) + "\n")
+    return path
+
+
+def test_the_walk_moves_money_to_the_better_arm_and_never_beats_the_best(tmp_path: Path) -> None:
+    path = written(tmp_path, rows())
+    log = read(path)
+    top = best(log, 0.6)
+    brought = {name: walk(log, 0.6, split) for name, split in walkers(log).items()}
+    assert all((value <= top * (1 + 1e-9)).all() for value in brought.values())
+    assert brought["agent"][-5:].sum() > brought["equal"][-5:].sum()
+    result = daily(path)
+    assert any("observational" in note for note in result.notes)
+    assert all(v.target is None for v in result.verdicts), "a log shows no bar met"
+
+
+@pytest.mark.parametrize(
+    ("lines", "header", "says"),
+    [
+        (rows(), HEADER.replace("cost", "price"), "column 'cost' is missing"),
+        (
+            [*rows(), "April,1,camp 1,abc,1,1"],
+            HEADER,
+            "row 41 .line 42.: April-1 comes after a later day; sort",
+        ),
+        (["April,1,camp 1,abc,-1,1"], HEADER, "row 1 .line 2.: cost -1 is negative"),
+        (["April,1,camp 1,abc,1,many"], HEADER, "revenue is 'many', not a number"),
+        (["Smarch,1,camp 1,abc,1,1"], HEADER, "'Smarch 1' is no day"),
+        ([], HEADER, "a header and no rows"),
+        (rows(3), HEADER, "give at least 2 arms and 8 days"),
+    ],
+)
+def test_a_bad_table_is_refused_with_row_and_cure(
+    tmp_path: Path, lines: list[str], header: str, says: str
+) -> None:
+    with pytest.raises(LogError, match=says):
+        read(written(tmp_path, lines, header))
+
+
+def test_days_out_of_order_may_be_allowed_and_a_cut_file_is_told(tmp_path: Path) -> None:
+    straight, turned = rows(), rows()[::-1]
+    assert (
+        read(written(tmp_path, straight)).spend.tolist()
+        == read(written(tmp_path, turned), sort=True).spend.tolist()
+    )
+    whole = gzip.compress("\n".join([HEADER, *straight]).encode())
+    path = tmp_path / "cut.csv.gz"
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(LogError, match="gzip data ends too early"):
+        read(path)
+
+
+def test_an_unknown_part_is_told() -> None:
+    with pytest.raises(ConfigError, match="no part 'split'"):
+        run.chosen(["split"])
+    assert run.chosen(["daily,splits"]) == ("splits", "daily")
