@@ -3,8 +3,7 @@
 Each call of a compiled function costs about 0.05 us for each array it is handed, and each array is handed to several
 steps: one call a step cost more than the steps themselves. What is computed is the steps' own code, called from here.
 
-The compiler's cache on disk goes by the file of the outermost function alone: after a change of a step, touch this file.
-A test holds both ways of deciding equal, and fails on a stale cache.
+A test holds both ways of deciding equal.
 """
 
 from __future__ import annotations

@@ -152,7 +152,7 @@ def test_what_was_noted_of_the_money_is_enough_to_decide_again(seed: int, ask: i
 @settings(deadline=None, max_examples=60)
 @given(st.integers(0, 15), st.integers(0, 10**6), st.integers(0, 2**64 - 1))
 def test_step_by_step_it_comes_out_the_same(seed: int, ask: int, key: int) -> None:
-    """The joined kernels against one call a step (as the benchmark times them). Fails on a stale compiler cache."""
+    """The joined kernels against one call a step (as the benchmark times them)."""
     view = view_of_seed(seed)
     body = body_of(random_request(ask))
     left = np.random.default_rng(ask).integers(0, 9_000_000, (len(view.part.campaigns), 6), dtype=np.int64)
