@@ -62,7 +62,8 @@ def _used_at(folder: Path) -> float:
         return 0.0
 
 
-if not numba.config.CACHE_DIR:  # NUMBA_CACHE_DIR, where somebody set it, is theirs to keep
+_config: Any = numba.config  # its settings come from the environment and are declared nowhere
+if not _config.CACHE_DIR:  # NUMBA_CACHE_DIR, where somebody set it, is theirs to keep
     _folder = keep_compiled(PACKAGE, Path.home() / ".cache" / "counterpoint")
     if _folder is not None:
-        numba.config.CACHE_DIR = str(_folder)
+        _config.CACHE_DIR = str(_folder)
