@@ -280,3 +280,40 @@ def test_one_that_catches_up_learns_the_same_periods_as_one_that_never_slept() -
     asleep.on([spent("good", 777, T0, 10**12)], late)
     asleep.tick(late + 3 * MINUTE_NS)
     assert asleep._state.too_late == 1
+
+
+def test_in_shadow_it_says_what_it_would_have_moved_and_moves_nothing() -> None:
+    learner = BudgetLearner(CATALOG, config=msgspec.structs.replace(MINUTELY, shadow=True))
+    said = minutes(learner, 0, 45)
+    assert not shares(said)
+    told = policies(said)[-1].reason
+    assert "shadow, nothing moved" in told
+    assert "would have moved" in told
+
+
+def test_a_move_is_told_in_money() -> None:
+    learner = minutely()
+    said = minutes(learner, 0, 45)
+    reasons = [d.event.reason for d in said if isinstance(d.event, Proposal) and d.event.value is not None]
+    assert any("USD from poor to good: marginal return" in r and "90 % interval" in r for r in reasons)
+
+
+def test_it_hears_the_bidders_margin_and_not_a_broken_one() -> None:
+    learner = minutely()
+
+    def paced(version: int, payload: bytes) -> PolicyPublished:
+        return PolicyPublished(
+            event_id=f"p-{version}", happened_at_ns=T0, recorded_at_ns=T0, source="bidding", agent="bidding",
+            policy_version=version, checksum="", payload=payload, valid_until_ns=T0 + DAY_NS,
+        )  # fmt: skip
+
+    told = {"good": 3.0, "poor": 1.0, "stranger": 2.0}
+    learner.on([paced(1, msgspec.msgpack.encode({"version": 1, "multipliers": told}))], T0)
+    learner.on([paced(2, b"\xc1 not msgpack")], T0)
+    before = learner.snapshot()
+    assert msgspec.msgpack.decode(before)["lambdas"] == {"good": 3.0}, "1 says that money is not short"
+    said = shares(minutes(learner, 0, 30))
+    assert sum(said.values()) == 1_000_000
+    other = minutely()
+    other.restore(before)
+    assert other.snapshot() == before
