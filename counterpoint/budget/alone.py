@@ -44,7 +44,7 @@ class Arm(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     half_life_periods: float = 8.0  # of evidence
-    safety: Safety = Safety(trust_factor=1.5, rest_periods=15)
+    safety: Safety = Safety(trust_factor=1.3, rest_periods=15)
     model: Model = Model()
     value_of_one: float | None = (
         None  # a single outcome's value; None: a hundredth of an equal share, then measured

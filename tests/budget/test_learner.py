@@ -307,11 +307,11 @@ def test_it_hears_the_bidders_margin_and_not_a_broken_one() -> None:
             policy_version=version, checksum="", payload=payload, valid_until_ns=T0 + DAY_NS,
         )  # fmt: skip
 
-    told = {"good": 3.0, "poor": 1.0, "stranger": 2.0}
+    told = {"good": 20.0, "poor": 1.0, "stranger": 2.0}
     learner.on([paced(1, msgspec.msgpack.encode({"version": 1, "multipliers": told}))], T0)
     learner.on([paced(2, b"\xc1 not msgpack")], T0)
     before = learner.snapshot()
-    assert msgspec.msgpack.decode(before)["lambdas"] == {"good": 3.0}, "1 says that money is not short"
+    assert msgspec.msgpack.decode(before)["lambdas"] == {"good": 20.0}, "1 says that money is not short"
     said = shares(minutes(learner, 0, 30))
     assert sum(said.values()) == 1_000_000
     other = minutely()

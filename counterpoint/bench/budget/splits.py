@@ -32,7 +32,12 @@ FAMILIES: Final[dict[str, tuple[Callable[[], Splitter], ...]]] = {
     "equal": (Equal,),
     "roas": (lambda: ByReturn(0.8), lambda: ByReturn(0.9), lambda: ByReturn(0.97)),
     "model-free": (lambda: ModelFree(0.01, 0.1), lambda: ModelFree(0.03, 0.2), lambda: ModelFree(0.1, 0.3)),
-    "greedy": (lambda: greedy(0.85), lambda: greedy(0.9), lambda: greedy(0.95), lambda: greedy(0.97)),
+    "greedy": (
+        lambda: greedy(0.85, 10.0),
+        lambda: greedy(0.9),
+        lambda: greedy(0.95, 10.0),
+        lambda: greedy(0.97),
+    ),
     "agent, u = 0": (lambda: agent(),),
     "agent": (lambda: agent(learned=shipped()),),
     "agent, no margins": (

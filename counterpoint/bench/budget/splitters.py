@@ -155,6 +155,7 @@ class Agent:
         return self.x
 
 
-def greedy(keep: float) -> Agent:
+def greedy(keep: float, prior_events: float = 2.0) -> Agent:
     """Discounted greedy: each arm's own logarithmic curve, water-filling at once; no margin, no delay, no safety."""
-    return Agent(LOG_ONLY, replace(OPEN, floor_share=0.01), keep, with_margin=False, with_delay=False)
+    model = replace(LOG_ONLY, prior_events=prior_events)
+    return Agent(model, replace(OPEN, floor_share=0.01), keep, with_margin=False, with_delay=False)

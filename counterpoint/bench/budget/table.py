@@ -16,7 +16,7 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from counterpoint.bench.market.facts import Floats, facts_of
+from counterpoint.bench.market.facts import Facts, Floats, facts_of
 from counterpoint.bench.market.known import grid_micros, true_values, win_table
 from counterpoint.catalog.model import Goal
 from counterpoint.market.chance import Stream, normals
@@ -45,9 +45,18 @@ class Table(Struct, frozen=True, kw_only=True):
     budget: Floats  # [c] a day, as the owner split it
 
 
-def table(scenario: Scenario, seed: int) -> Table:
-    world = World(scenario, seed)
-    facts = facts_of(scenario, world.design)
+class Sums(Struct, frozen=True, kw_only=True):
+    """[e, c, s, bid] over the epoch's auctions of bidding ``grid[bid]`` in all of them; money in nanos."""
+
+    grid: Floats
+    value: Floats
+    cost: Floats
+    shown: Floats
+    auctions: Floats  # [e]
+
+
+def sums(world: World, facts: Facts) -> Sums:
+    scenario = world.scenario
     epochs, campaigns, paths = scenario.days * EPOCHS_A_DAY, facts.campaigns, len(scenario.supply)
     grid = np.floor(grid_micros(int(facts.ceiling_micros.max()), BID_RATIO))
     value = np.zeros((epochs, campaigns, paths, grid.size))
@@ -76,6 +85,14 @@ def table(scenario: Scenario, seed: int) -> Table:
                 value[e, :, s] = worth[rows].T @ odds[rows]
                 shown[e, :, s] = able.T @ odds[rows]
                 cost[e, :, s] = able.T @ (paid_second if second[s] else paid)[rows]
+    return Sums(grid=grid, value=value, cost=cost, shown=shown, auctions=counts)
+
+
+def table(scenario: Scenario, seed: int) -> Table:
+    world = World(scenario, seed)
+    facts = facts_of(scenario, world.design)
+    of = sums(world, facts)
+    value, cost, shown = of.value, of.cost, of.shown
     surplus = value[..., None, :] - PRICES[:, None] * cost[..., None, :]  # [e, c, s, l, bid]
     best = surplus.argmax(axis=-1)
     pays = np.take_along_axis(surplus, best[..., None], axis=-1)[..., 0] > 0
@@ -92,7 +109,7 @@ def table(scenario: Scenario, seed: int) -> Table:
         spend=np.maximum.accumulate(chosen(cost).sum(axis=-1), axis=-1) / 1e9,
         value=chosen(value) / 1e9,
         shown=chosen(shown) * scenario.days / scenario.auctions,
-        auctions=counts,
+        auctions=of.auctions,
         event=event * spread / 1e9,
         converts=conversions,
         delay=_delays(world),

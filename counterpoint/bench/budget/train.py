@@ -28,7 +28,7 @@ from counterpoint.market.load import scenario_named
 SCENARIOS: Final = ("adstock-v1", "delay-v1")  # same length; what carries over is drawn anew in both
 SPREAD: Final = 0.4
 RATE: Final = 20.0  # weights per unit of log value
-HELD_OUT: Final = 20  # markets, drawn from other seeds than those of the training
+HELD_OUT: Final = 60  # markets, drawn from other seeds than those of the training
 
 
 class Course(Struct, frozen=True, kw_only=True):

@@ -16,6 +16,7 @@ from counterpoint.bench.budget.market import Markets, Play, markets_of, plan_wit
 from counterpoint.bench.budget.splitters import Equal, greedy
 from counterpoint.bench.budget.table import table
 from counterpoint.bench.budget.train import agent, drawn, played
+from counterpoint.bench.budget.validate import validated
 from counterpoint.bench.market.facts import Floats
 from counterpoint.budget.residual import FEATURES
 from counterpoint.market.load import scenario_named
@@ -60,6 +61,15 @@ def test_the_plan_with_the_true_state_stands_between_equal_and_its_bound() -> No
     plan, bound = plan_with_stock(m, rounds=30), stock_bound(m)
     assert (plan <= bound * (1 + 1e-9)).all()
     assert (plan > played(m, Equal()).sum(axis=1)).all()
+
+
+def test_the_full_driver_spends_and_earns_what_the_curves_say() -> None:
+    """Each campaign alone; people tire in the driver, which the curves leave out."""
+    alone, together, told = validated(resized(scenario_named("jumps-v1"), 20_000), 0)
+    busy = told > 0.5
+    assert alone[busy, 0] == pytest.approx(1.0, abs=0.15)
+    assert alone[busy, 1] == pytest.approx(0.95, abs=0.15)
+    assert (together <= alone + 0.05).all(), "an impression goes to one campaign only"
 
 
 def test_late_conversions_are_all_told_in_the_end() -> None:
