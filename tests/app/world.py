@@ -22,11 +22,12 @@ from counterpoint.app.watch import Watch
 from counterpoint.base.clock import SystemClock
 from counterpoint.base.http_client import HttpClient, HttpUnavailable
 from counterpoint.bus.nats import NatsBus
-from counterpoint.ledger.migrate import open_engine
+from counterpoint.ledger.migrate import open_existing
 from counterpoint.ledger.tables import ACCOUNTS, SETTLEMENTS
 from counterpoint.ledger.verify import Verification, verify
 
 SMALL = "harbor-teaser"  # a campaign whose money ends while the tests run
+ALLOWANCE_LIFE_S = 12  # a bidder goes on without the ledger for no longer
 WIN_DELAY_MS, BILLING_DELAY_MS = 1_500, 2_500  # what comes later is late spend
 
 
@@ -57,6 +58,7 @@ def write_world(folder: Path, port: int | None = None, catalog: str | None = Non
     config = folder / "counterpoint.toml"
     config.write_text(
         f'catalog = "catalog.toml"\ndata_dir = "var"\n\n[bidder]\nport = {port or free_port()}\n'
+        f"\n[ledger]\nallowance_life_s = {ALLOWANCE_LIFE_S}\n"
         '\n[experiment]\nname = "test"\nno_agents = 0.1\n',
         "utf-8",
     )
@@ -72,7 +74,7 @@ class Books(msgspec.Struct, frozen=True):
 
 
 def read_books(settings: Settings) -> Books:
-    engine = open_engine(settings.ledger_url)
+    engine = open_existing(settings.ledger_url)
     try:
         reader = engine.execution_options(reads=True)
         with reader.connect() as connection, connection.begin():  # one transaction: one consistent picture
