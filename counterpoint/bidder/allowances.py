@@ -336,7 +336,10 @@ class AllowanceBook:
     def balance(self, event: BalanceReported, now_ns: int) -> None:
         """The campaign's account changed: stop bidding when it is stopped for the day, ask again when a refusal has
         become pointless (there is free money now)."""
-        free = event.budget_nanos - event.spent_on_time_nanos - event.late_spend_nanos - event.reserved_nanos
+        committed = (
+            event.spent_on_time_nanos + event.late_spend_nanos + event.reserved_nanos + event.held_nanos
+        )
+        free = event.budget_nanos - committed
         for cell in self._cells_of.get(event.campaign_id, ()):
             if event.stopped:
                 cell.stopped_day = event.day

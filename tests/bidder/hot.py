@@ -307,14 +307,14 @@ class Bidder:
             for campaign_id in view.part.campaign_ids:
                 self.grant(campaign_id, arm, nanos)
 
-    def grant(self, campaign_id: str, arm: str, nanos: int) -> None:
+    def grant(self, campaign_id: str, arm: str, nanos: int, line: str = "") -> None:
         self.book.grant(
             AllowanceGranted(
-                event_id=f"g-{campaign_id}-{arm}",
+                event_id=f"g-{campaign_id}{line}-{arm}",
                 happened_at_ns=self.now_ns,
                 recorded_at_ns=self.now_ns,
                 source="ledger",
-                allowance_id=f"al-{campaign_id}-{arm}",
+                allowance_id=f"al-{campaign_id}{line}-{arm}",
                 request_id="r",
                 bidder_id="b1",
                 incarnation="i1",
@@ -324,6 +324,7 @@ class Bidder:
                 granted_nanos=nanos,
                 usable_nanos=nanos,
                 expires_at_ns=self.now_ns + 3_600 * NS_PER_S,
+                line_item_id=line,
             ),
             self.now_ns,
         )
