@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import signal
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -64,11 +65,13 @@ def run(
     simulated: world.MoneyResult | None = None
     killed: kills.KillsResult | None = None
     speeds: tuple[speed.SpeedResult, ...] = ()
+    interrupted = _first_interrupt()
     if "simulation" in parts:
         bar = progress.add_task("random operations", total=operations)
         with own_database(database) as url:
             simulated = world.run(
                 url,
+                enough=interrupted,
                 operations,
                 seed,
                 progress=lambda done: progress.update(bar, completed=min(done, operations)),
@@ -86,6 +89,18 @@ def run(
                 speed.run(url, SETTLEMENTS, lambda done: progress.update(bar_speed, completed=done))
             )
     return MoneyReport("postgresql" if database else "sqlite", simulated, killed, speeds)
+
+
+def _first_interrupt() -> Callable[[], bool]:
+    """The first ctrl-C ends the simulation early, with its verdict on what was done; the next one ends everything."""
+    heard: list[int] = []
+
+    def hear(number: int, _frame: object) -> None:
+        heard.append(number)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    signal.signal(signal.SIGINT, hear)
+    return lambda: bool(heard)
 
 
 def shown(report: MoneyReport) -> str:

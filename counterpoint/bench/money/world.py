@@ -500,15 +500,16 @@ def run(
     seed: int,
     config: MoneyConfig | None = None,
     progress: Callable[[int], None] | None = None,
+    enough: Callable[[], bool] = lambda: False,
 ) -> MoneyResult:
-    """Live until ``operations`` are done. ``progress`` is told how many. Raises :class:`InvariantBroken` at the first
+    """Live until ``operations`` are done, or ``enough``. ``progress`` is told how many. Raises :class:`InvariantBroken` at the first
     step after which something is not as it must be, with the seed in its message."""
     config = config or MoneyConfig()
     world = World(engine_url, seed, config)
     problems: tuple[str, ...] = ()
     verify_at = every = max(operations // max(config.verifications, 1), 1)
     try:
-        while world.total < operations and not problems:
+        while world.total < operations and not problems and not enough():
             world.step()
             if world.total >= verify_at:
                 verify_at += every
