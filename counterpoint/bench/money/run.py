@@ -71,9 +71,9 @@ def run(
         with own_database(database) as url:
             simulated = world.run(
                 url,
-                enough=interrupted,
                 operations,
                 seed,
+                enough=interrupted,
                 progress=lambda done: progress.update(bar, completed=min(done, operations)),
             )
     if "kills" in parts:
