@@ -80,6 +80,7 @@ class Ledger:
             notices = [e for d in deliveries for e in d.events if isinstance(e, SettlementNoticed)]
             work.load_settlement_keys([e.bid_id for e in notices])
             work.load_allowances(e.allowance_id for e in notices)
+            work.load_days(notices)
             positions = _Positions(work.connection)
             for delivery in deliveries:
                 if positions.advance(delivery):

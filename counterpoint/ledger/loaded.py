@@ -11,9 +11,11 @@ from typing import Any
 from sqlalchemy import func, insert, select, update
 from sqlalchemy.engine import Connection
 
+from counterpoint.base.clock import NS_PER_S
 from counterpoint.catalog.local_time import day_at, local_day
 from counterpoint.catalog.model import Campaign
 from counterpoint.events.event import Event
+from counterpoint.events.money import SettlementNoticed
 from counterpoint.ledger.config import LedgerConfig
 from counterpoint.ledger.known import KnownCatalog
 from counterpoint.ledger.rows import CLOSED, OPEN, Account, Allowance, Line
@@ -50,6 +52,7 @@ class Loaded:
         self._by_account: dict[tuple[str, str], list[Allowance]] = {}
         self._account_loaded: set[tuple[str, str]] = set()
         self._lines: dict[tuple[str, str], Line] = {}
+        self._days: dict[tuple[str, int], str] = {}
         self._settled: dict[str, bool] = {}
         self._commands_known: set[str] = set()
         self._commands: list[dict[str, Any]] = []
@@ -61,7 +64,35 @@ class Loaded:
         self.counts[what] = self.counts.get(what, 0) + by
 
     def day_of(self, campaign: Campaign | None, at_ns: int) -> str:
-        return local_day(campaign, at_ns) if campaign is not None else day_at(at_ns, 0)
+        if campaign is None:
+            return day_at(at_ns, 0)
+        key = (campaign.id, at_ns // (60 * NS_PER_S))  # no day begins inside a minute
+        found = self._days.get(key)
+        if found is None:
+            found = self._days[key] = local_day(campaign, at_ns)
+        return found
+
+    def load_days(self, notices: Sequence[SettlementNoticed]) -> None:
+        """The accounts and lines that these settlements will ask for, by two queries instead of one for each."""
+        campaigns = self.catalog.campaigns
+        days = [self.day_of(campaigns.get(e.campaign_id), e.bid_at_ns or e.recorded_at_ns) for e in notices]
+        for names, table, take in (
+            ([e.campaign_id for e in notices], ACCOUNTS, self._take_account),
+            ([e.line_item_id for e in notices if e.line_item_id], LINES, self._take_line),
+        ):
+            missing = list(dict.fromkeys(names))
+            for start in range(0, len(missing), _KEYS_PER_QUERY):
+                chunk = missing[start : start + _KEYS_PER_QUERY]
+                owner = table.c.campaign_id if table is ACCOUNTS else table.c.line_item_id
+                query = select(table).where(owner.in_(chunk), table.c.day.in_(list(dict.fromkeys(days))))
+                for row in self.connection.execute(query):
+                    take(row)
+
+    def _take_account(self, row: Any) -> None:
+        self._accounts.setdefault((row.campaign_id, row.day), account_of(row))
+
+    def _take_line(self, row: Any) -> None:
+        self._lines.setdefault((row.line_item_id, row.day), line_of(row))
 
     def account_if_open(self, campaign_id: str, day: str) -> Account | None:
         key = (campaign_id, day)

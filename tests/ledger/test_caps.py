@@ -145,6 +145,21 @@ def test_a_day_in_a_zone_has_23_or_25_hours(engine_url: str) -> None:
     assert [a.day for a in desk.ledger.accounts()] == [DAY, NEXT]
 
 
+def test_settlements_around_midnight_find_their_own_day(engine_url: str) -> None:
+    """One batch, a campaign whose day begins at twenty past: each win goes to the day of its bid."""
+    desk = Desk(engine_url, campaign(offset=100))
+    midnight = int(datetime(2023, 11, 14, 22, 20, tzinfo=UTC).timestamp()) * S
+    desk.tell(
+        *(
+            notice(f"bid{at}", "gone", paid=UNIT, bid_at=midnight + at * S, at=midnight + 60 * S)
+            for at in (-300, -1, 0, 1, 2, 300)
+        ),
+        at=midnight + 60 * S,
+    )
+    assert desk.account().spent == 2 * UNIT
+    assert desk.account(day=NEXT).spent == 4 * UNIT
+
+
 def test_a_flight_in_the_past_or_not_begun_grants_nothing(engine_url: str) -> None:
     desk = Desk(engine_url, campaign("over", ends=NOW), campaign("soon", starts=NOW + HOUR))
     assert desk.refusal(1, campaign_id="over") == "flight_over"

@@ -418,10 +418,12 @@ class World:
         elif drawn < 0.18:
             for finding in [f for f in self.ledger.findings() if f.state == "open"][:3]:
                 accept = chance.random() < 0.5
-                self._did("finding decided")
-                if finding.kind == "excess_held" and accept:
+                outcome = self.ledger.decide(finding.id, accept, "ann", "because", self.now_ns)
+                if not outcome.done:  # its day was carried, the settlement is gone: it can only be rejected
+                    self.ledger.decide(finding.id, False, "ann", "too old", self.now_ns)
+                elif finding.kind == "excess_held" and accept:
                     self.answered.accept(finding.ref, finding.amount_nanos)
-                self.ledger.decide(finding.id, accept, "ann", "because", self.now_ns)
+                self._did("finding decided")
                 self._hear(self.ledger.unsent_of_others() or self.ledger.unsent())
 
     def _pool_sum(self) -> int:
