@@ -13,10 +13,10 @@ from counterpoint.base.errors import ConfigError
 from counterpoint.bench.bidding.run import Line, Report, Settings, Times, Timing
 from counterpoint.bench.bidding.verdict import PartResult
 from counterpoint.bench.budget.daily import ARM, daily
-from counterpoint.bench.budget.splits import splits
+from counterpoint.bench.budget.splits import splits, tilt
 from counterpoint.bench.budget.together import together
 
-PARTS: Final = ("splits", "together", "daily")
+PARTS: Final = ("splits", "tilt", "together", "daily")
 
 
 def chosen(names: Sequence[str]) -> tuple[str, ...]:
@@ -76,6 +76,8 @@ def _part(
         if quick:
             return splits(seeds, keep, plots, report, traffics=(1.0,))
         return splits(seeds, keep, plots, report)
+    if name == "tilt":
+        return tilt(seeds, keep, report, *([(1.0,)] if quick else []))
     if name == "together":
         return together(seeds, report)
     if table is None:
