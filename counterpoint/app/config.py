@@ -62,6 +62,7 @@ class ExperimentConfig(Struct, frozen=True, forbid_unknown_fields=True):
 class BudgetAgentConfig(Struct, frozen=True, forbid_unknown_fields=True):
     # evidence is closed and money moved once per period; delivery is judged over the last five
     period_s: Annotated[int, Meta(ge=5, le=86_400)] = 60
+    shadow: bool = False  # splits nothing, and says in its policy what it would have moved
 
 
 class RecorderConfig(Struct, frozen=True, forbid_unknown_fields=True):

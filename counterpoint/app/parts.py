@@ -45,7 +45,7 @@ class LiveLearner(Learner, Protocol):
 
 LEARNERS: dict[str, Callable[[Catalog, Config], LiveLearner]] = {
     "budget": lambda catalog, config: BudgetLearner(
-        catalog, config=BudgetConfig(period_s=config.budget.period_s)
+        catalog, config=BudgetConfig(period_s=config.budget.period_s, shadow=config.budget.shadow)
     ),
     "bidding": lambda catalog, _: BiddingLearner(catalog),
     "creative": lambda catalog, _: CreativeLearner(catalog),

@@ -13,8 +13,9 @@ from counterpoint.base.errors import ConfigError
 from counterpoint.bench.budget import run
 from counterpoint.bench.budget.daily import best, daily, read, walk, walkers
 from counterpoint.bench.budget.market import Markets, Play, markets_of, plan_with_stock, stock_bound
+from counterpoint.bench.budget.splits import FAMILIES, judge, recoveries
 from counterpoint.bench.budget.splitters import Equal, greedy
-from counterpoint.bench.budget.table import table
+from counterpoint.bench.budget.table import EPOCHS_A_DAY, table
 from counterpoint.bench.budget.train import agent, drawn, played
 from counterpoint.bench.budget.validate import validated
 from counterpoint.bench.market.facts import Floats
@@ -54,6 +55,20 @@ def test_nobody_splits_better_than_the_oracle_and_the_agent_comes_near() -> None
         shares[name] = float(value[:, 8:].sum() / top[:, 8:].sum())
     assert shares["agent"] > shares["equal"]
     assert shares["agent"] > 0.93, shares
+
+
+def test_a_family_counts_with_its_best_constant_and_jumps_are_timed() -> None:
+    found = judge(
+        scenario_named("jumps-v1"), markets("jumps-v1"), lambda label, share: None, ("roas", "agent")
+    )
+    ratios = [played(markets("jumps-v1"), make()) for make in FAMILIES["roas"]]
+    first = 2 * EPOCHS_A_DAY
+    top = oracle(markets("jumps-v1"))[:, first:].sum(axis=1)
+    best_mean = max(float((value[:, first:].sum(axis=1) / top).mean()) for value in ratios)
+    assert found.shares["roas"].mean() == pytest.approx(best_mean)
+    flat = np.ones(56)
+    flat[26:31] = 0.5
+    assert recoveries(flat) == [0, 5, 0, 0]
 
 
 def test_the_plan_with_the_true_state_stands_between_equal_and_its_bound() -> None:
