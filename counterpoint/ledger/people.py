@@ -171,6 +171,7 @@ def _credit(work: Work, account: Account, order: Order) -> Outcome:
     raised = max(account.target, account.committed) - account.budget
     if raised > 0:
         work.fund(account, raised, "credit", order.key)
+    work.change(account)
     work.freed(account)
     if account.stop_reason.startswith("overspend") and account.overspend == 0:
         account.stopped, account.stop_reason = False, ""

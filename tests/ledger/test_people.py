@@ -37,6 +37,15 @@ def test_a_debit_waits_for_money_that_is_promised(engine_url: str) -> None:
     assert not desk.order("debit", 11 * UNIT, "k2").done
 
 
+def test_a_credit_while_a_debit_waits_is_kept(engine_url: str) -> None:
+    desk = Desk(engine_url)
+    desk.grant(nanos=40 * UNIT)
+    assert desk.order("debit", 90 * UNIT, "k1").done
+    assert desk.order("credit", 5 * UNIT, "k2").done
+    account = desk.account()
+    assert (account.adjusted, account.target) == (-85 * UNIT, 15 * UNIT)
+
+
 def test_a_refund_frees_what_a_bid_cost_and_never_more(engine_url: str) -> None:
     desk = Desk(engine_url)
     granted = desk.grant(nanos=10 * UNIT)

@@ -110,7 +110,9 @@ def shown(report: MoneyReport) -> str:
         lines.append(
             f"simulation, seed {s.seed}: {s.operations:,} operations in {s.transactions:,} transactions and "
             f"{s.simulated_s / 86_400:.1f} simulated days, {s.settlements:,} bids settled, books rebuilt from the journal "
-            f"{s.verifications} times, overspend {units_text(s.overspend_nanos)}: "
+            f"{s.verifications} times; {s.exhausted:,} of {s.accounts:,} daily budgets used up, spent "
+            f"{units_text(s.spent_nanos)}, late {units_text(s.late_nanos)}, overspend {units_text(s.overspend_nanos)} "
+            f"({s.stopped:,} days stopped): "
             + ("every invariant held" if not s.problems else f"BROKEN: {s.problems[:5]}")
         )
         lines.append("  " + ", ".join(f"{number:,} {what}" for what, number in s.by_kind.items()))

@@ -11,54 +11,25 @@ Deterministic in (seed, operations, config).
 
 from __future__ import annotations
 
-import heapq
-import random
-from collections import Counter, defaultdict, deque
+from collections import defaultdict, deque
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any
 
 from msgspec import Struct
 from sqlalchemy import event as sqlalchemy_event
 
 from counterpoint.base.clock import NS_PER_MS, NS_PER_S
-from counterpoint.bench.money.invariants import Answered, InvariantBroken, check_books, check_said
-from counterpoint.bidder.allowances import AllowanceBook, AllowanceBookConfig
+from counterpoint.bench.money.invariants import InvariantBroken, check_books, check_said
+from counterpoint.bench.money.life import LEDGER, MILLI, NOTICE_LIFE_S, START_NS, Life, MoneyConfig
 from counterpoint.bus.bus import Delivery
-from counterpoint.catalog.local_time import local_day
-from counterpoint.catalog.model import BudgetPool, Campaign, Catalog, ExchangeProfile, LineItem
 from counterpoint.events import subjects
 from counterpoint.events.event import Event
-from counterpoint.events.money import (
-    AllowanceGranted,
-    AllowanceRefused,
-    BalanceReported,
-    SettlementNoticed,
-    SpendBooked,
-)
+from counterpoint.events.money import AllowanceGranted, AllowanceRefused, BalanceReported, SpendBooked
 from counterpoint.ledger.books import Ledger
-from counterpoint.ledger.config import LedgerConfig
 from counterpoint.ledger.outbox import Outgoing
 from counterpoint.ledger.people import KINDS, Order
 
-START_NS: Final = 1_700_000_000 * NS_PER_S
-ARMS: Final = ("agents", "no_agents")
-MILLI: Final = 1_000_000  # nanos
-NOTICE_LIFE_S: Final = 120
-LEDGER: Final = LedgerConfig(keep_days=2, headroom_max_ppm=50_000)
-BOOK: Final = AllowanceBookConfig(request_first_nanos=2_000 * MILLI, reservations_max=5_000)
-
-
-class MoneyConfig(Struct, frozen=True):
-    bidders: int = 16
-    campaigns: int = (
-        8  # the first three share a pool, the fourth has a lifetime budget, the fifth a capped line item
-    )
-    budget_units: int = 400
-    bids_per_turn: int = 25
-    unrest: float = (
-        1.0  # how often something dies, is repeated, or a person comes: 1 about every fifth transaction
-    )
-    verifications: int = 20  # full rebuilds, spread over the run
+__all__ = ["MoneyConfig", "MoneyResult", "World", "run"]
 
 
 class MoneyResult(Struct, frozen=True):
@@ -69,7 +40,12 @@ class MoneyResult(Struct, frozen=True):
     settlements: int
     simulated_s: float
     verifications: int
+    spent_nanos: int
+    late_nanos: int  # of what was answered
     overspend_nanos: int
+    accounts: int  # campaigns x days
+    exhausted: int  # of them: a tenth of the budget or less was left
+    stopped: int  # of them: by overspend
     problems: tuple[str, ...]
 
 
@@ -77,84 +53,15 @@ class _Crash(Exception):
     """The process ends here."""
 
 
-class _Bid(Struct):
-    bidder: int
-    purse: tuple[str, str]
-    allowance_id: str
-    price: int
-    at_ns: int
-    until_ns: int
-    contradicted: bool = False  # a loss notice had set its money free
-
-
-class World:
+class World(Life):
     """One life. ``step`` until ``operations`` have been done, then ``finish``."""
 
     def __init__(self, engine_url: str, seed: int, config: MoneyConfig) -> None:
-        self.config = config
-        self.chance = random.Random(seed)
-        self.now_ns = START_NS
-        self.operations: Counter[str] = Counter()
-        self.total = 0
-        self.transactions = 0
-        self.verified = 0
-        self.answered = Answered()
-        self._url = engine_url
-        self._names = [f"c{i}" for i in range(config.campaigns)]
-        self._budgets = dict.fromkeys(self._names, config.budget_units)
-        self._lines = (("c4", "capped"),) if config.campaigns > 4 else ()
-        self._purses = (*((name, f"{name}-free") for name in self._names), *self._lines)
-        self._incarnations = [0] * config.bidders
-        self.books = [self._new_book(i) for i in range(config.bidders)]
-        self._outbox: list[tuple[str, list[Event]]] = []
-        self._recent: deque[SettlementNoticed] = deque(maxlen=2_000)
+        super().__init__(engine_url, seed, config)
         self._batches: deque[list[Delivery]] = deque(maxlen=3)
-        self._due: list[tuple[int, int, str, _Bid, str]] = []  # heap of what exchanges will say
-        self._sequence = self._number = self._orders = self._epoch = 0
-        self._stream_ns = START_NS
-        self._booked_ns = self._ticked_ns = self.now_ns
-        self.new_day_due = 150_000
-        self.ledger = Ledger(engine_url, self.catalog(), LEDGER)
         self._hear(self.ledger.set_catalog(self.catalog(), self.now_ns))
         for book in self.books:
             self._outbox.append((subjects.money_command(book.bidder_id), [book.started(self.now_ns)]))
-
-    def catalog(self) -> Catalog:
-        return Catalog(
-            campaigns=tuple(
-                Campaign(
-                    id=name,
-                    advertiser_id="a0" if at < 3 else f"a{at}",
-                    name=name,
-                    daily_budget_micros=self._budgets[name] * 1_000_000,
-                    pool_id="pool" if at < 3 else None,
-                    time_zone="Europe/Berlin" if at == 5 else "",
-                    utc_offset_minutes=330 if at == 6 else 0,
-                    lifetime_budget_micros=3_000_000 * self.config.budget_units if at == 3 else None,
-                )
-                for at, name in enumerate(self._names)
-            ),
-            pools=(BudgetPool(id="pool", advertiser_id="a0"),),
-            line_items=tuple(
-                LineItem(
-                    id=line,
-                    campaign_id=campaign,
-                    daily_cap_micros=100_000 * self.config.budget_units if line == "capped" else None,
-                )
-                for campaign, line in self._purses
-            ),
-            exchanges=(ExchangeProfile(id="x", seat="s", notice_life_ms=NOTICE_LIFE_S * 1_000),),
-        )
-
-    def _new_book(self, at: int) -> AllowanceBook:
-        name = f"b{at}"
-        return AllowanceBook(name, f"i{self._incarnations[at]}", self._names, ARMS, BOOK, self._lines)
-
-    def _did(self, what: str, times: int = 1) -> None:
-        self.operations[what] += times
-        self.total += times
-
-    # ---- one step of time
 
     def step(self) -> None:
         chance = self.chance
@@ -165,124 +72,9 @@ class World:
         if self.now_ns - self._booked_ns > 700 * NS_PER_MS:
             self._booked_ns = self.now_ns
             self._ledger_turn()
-        if self.total >= self.new_day_due:
-            self.new_day_due = self.total + 150_000
+        if self.total >= self.new_day_due or self.now_ns >= self._day_ends_ns:
+            self.new_day_due = self.total + self.config.day_operations
             self._days_pass()
-
-    def _turn(self, at: int) -> None:
-        """A bidder lets time end what is over, gives back, asks, and bids."""
-        book, chance, now_ns = self.books[at], self.chance, self.now_ns
-        self._did("expire", len(book.expire(now_ns)))
-        commands: list[Event] = [*book.returns_due(now_ns), *book.requests_due(now_ns)]
-        if commands:
-            self._did("ask or return", len(commands))
-            self._outbox.append((subjects.money_command(book.bidder_id), commands))
-        if chance.random() < 0.002:
-            self._incarnations[at] += 1
-            self.books[at] = book = self._new_book(at)
-            self._outbox.append((subjects.money_command(book.bidder_id), [book.started(now_ns)]))
-            self._did("bidder dies")
-        left = book.left
-        for _ in range(self.config.bids_per_turn):
-            purse, arm = chance.randrange(len(self._purses)), chance.randrange(2)
-            price = chance.randint(1, 60) * MILLI // 4
-            self._did("reserve")
-            if left.item(purse, arm) < price and chance.random() < 0.95:
-                continue  # what decide reads; now and then it is asked all the same
-            self._number += 1
-            bid_id = f"bid{self._number}"
-            until_ns = now_ns + chance.choice((2, 5, 10)) * NS_PER_S
-            before = left.item(purse, arm)
-            allowance_id = book.reserve(purse, arm, price, bid_id, now_ns, until_ns)
-            if allowance_id is None:
-                continue
-            if left.item(purse, arm) != before - price or before < price:
-                raise InvariantBroken(f"reserve of {price} left {left.item(purse, arm)} of {before}")
-            self._fate(bid_id, _Bid(at, self._purses[purse], allowance_id, price, now_ns, until_ns))
-
-    def _fate(self, bid_id: str, bid: _Bid) -> None:
-        """What the exchange will say of it, and when."""
-        chance = self.chance
-        drawn = chance.random()
-        delay_ns = int(chance.expovariate(1.5) * NS_PER_S)
-        if drawn < 0.30:
-            self._plan(delay_ns, bid_id, bid, "lose")
-        elif drawn < 0.55:
-            return  # silence
-        elif drawn < 0.90:
-            self._plan(delay_ns, bid_id, bid, "win")
-        elif drawn < 0.97:
-            self._plan(delay_ns, bid_id, bid, "settle")
-        else:
-            self._plan(chance.randint(2, 60) * NS_PER_S, bid_id, bid, "settle")  # mostly late
-
-    def _plan(self, delay_ns: int, bid_id: str, bid: _Bid, what: str) -> None:
-        self._number += 1
-        heapq.heappush(self._due, (self.now_ns + delay_ns, self._number, bid_id, bid, what))
-
-    def _exchanges_speak(self) -> None:
-        chance = self.chance
-        said: list[Event] = []
-        while self._due and self._due[0][0] <= self.now_ns:
-            _, _, bid_id, bid, what = heapq.heappop(self._due)
-            book = self.books[bid.bidder]
-            self._did(what)
-            if what == "lose":
-                bid.contradicted = book.lost(bid_id) is not None
-                if chance.random() < 0.005:
-                    self._plan(NS_PER_S, bid_id, bid, "settle")  # an exchange that contradicts itself
-            elif what == "win":
-                book.won(bid_id, self.now_ns + 20 * NS_PER_S)
-                if chance.random() < 0.97:  # the others are never billed
-                    self._plan(int(chance.expovariate(0.5) * NS_PER_S), bid_id, bid, "settle")
-            else:
-                said.append(self._settle(bid_id, bid, book))
-        if self._recent and chance.random() < 0.5:
-            said.append(self._repeat(chance.choice(self._recent)))
-        if said:
-            self._outbox.append((subjects.notice("x"), said))
-
-    def _settle(self, bid_id: str, bid: _Bid, book: AllowanceBook) -> SettlementNoticed:
-        paid = bid.price * self.chance.randint(50, 100) // 100
-        held_until_ns = book.settled(bid_id, paid)
-        until_ns = max(bid.until_ns, held_until_ns)
-        late = self.now_ns > until_ns or (bid.contradicted and held_until_ns == 0)
-        campaign_id, line_item_id = bid.purse
-        excess = bid.price * 999 if self.chance.random() < 0.0002 else 0
-        self.answered.add(bid_id, self._day(campaign_id, bid.at_ns), bid.purse, paid, late, excess > 0)
-        notice = SettlementNoticed(
-            event_id=f"settle-{bid_id}",
-            happened_at_ns=self.now_ns,
-            recorded_at_ns=self.now_ns,
-            source=f"tracker/b{bid.bidder}",
-            bid_id=bid_id,
-            exchange="x",
-            allowance_id=bid.allowance_id,
-            campaign_id=campaign_id,
-            line_item_id=line_item_id,
-            creative_id="k",
-            bid_nanos=bid.price,
-            paid_nanos=paid,
-            excess_nanos=excess,
-            bid_at_ns=bid.at_ns,
-            reservation_until_ns=until_ns,
-        )
-        self._recent.append(notice)
-        return notice
-
-    def _repeat(self, first: SettlementNoticed) -> SettlementNoticed:
-        """The same again, or the same bid under another event id and at another price: neither books anything."""
-        self._did("duplicate")
-        if self.chance.random() < 0.5:
-            return first
-        self._number += 1
-        return SettlementNoticed(
-            **{name: getattr(first, name) for name in first.__struct_fields__}
-            | {"event_id": f"{first.event_id}-{self._number}", "paid_nanos": first.paid_nanos // 2}
-        )
-
-    def _day(self, campaign_id: str, at_ns: int) -> str:
-        return local_day(self.ledger.campaign(campaign_id), at_ns)
 
     # ---- the ledger
 
@@ -441,7 +233,7 @@ class World:
             kind=kind,
             campaign_id=name,
             day=self._day(name, bid.bid_at_ns if bid is not None else self.now_ns),
-            amount_nanos=bid.paid_nanos if bid is not None else chance.randint(1, 2_000) * MILLI,
+            amount_nanos=bid.paid_nanos if bid is not None else chance.randint(1, 400) * MILLI,
             author="ann",
             reason="because",
             bid_id=bid.bid_id if bid is not None else "",
@@ -457,7 +249,7 @@ class World:
         self._did("new day")
         end_ns = self.now_ns + 2 * NOTICE_LIFE_S * NS_PER_S
         while self.now_ns < end_ns:
-            self._idle(2_000 * NS_PER_MS)
+            self._idle(10 * NS_PER_S)
         self.now_ns = (self.now_ns // (86_400 * NS_PER_S) + 1) * 86_400 * NS_PER_S + 3_600 * NS_PER_S
         self._recent.clear()
         self._batches.clear()
@@ -465,6 +257,7 @@ class World:
             self._idle(61 * NS_PER_S)
         for name in self._names:
             self._budgets[name] = self.config.budget_units
+        self._day_ends_ns = self.now_ns + self.config.day_s_max * NS_PER_S
 
     def _idle(self, passes_ns: int) -> None:
         """Time without bids."""
@@ -520,6 +313,7 @@ def run(
                 progress(world.total)
         problems = problems or world.finish()
         found = world.ledger.verify()
+        accounts = world.ledger.accounts()
     except (InvariantBroken, AssertionError) as broken:
         raise InvariantBroken(f"seed {seed}, after {world.total} operations: {broken}") from broken
     finally:
@@ -532,6 +326,11 @@ def run(
         settlements=world.answered.count,
         simulated_s=(world.now_ns - START_NS) / NS_PER_S,
         verifications=world.verified,
+        spent_nanos=found.spent_nanos,
+        late_nanos=sum(world.answered.late[a.campaign_id, a.day] for a in accounts),
         overspend_nanos=found.overspend_nanos,
+        accounts=len(accounts),
+        exhausted=sum(a.spent >= a.budget * 9 // 10 for a in accounts),
+        stopped=sum(a.stopped for a in accounts),
         problems=problems,
     )
