@@ -213,9 +213,10 @@ class Desk:
 
     def __init__(self, engine_url: str, *campaigns: Campaign, lines: tuple[LineItem, ...] = ()) -> None:
         self.stream = Stream()
-        self.ledger = Ledger(engine_url, catalog(*campaigns, lines=lines))
+        self.catalog = catalog(*campaigns, lines=lines)
+        self.ledger = Ledger(engine_url, self.catalog)
         self.said: list[Event] = []
-        self.hear(self.ledger.set_catalog(catalog(*campaigns, lines=lines), NOW))
+        self.hear(self.ledger.set_catalog(self.catalog, NOW))
 
     def hear(self, outgoing: list[Outgoing]) -> list[Event]:
         events = [e for o in outgoing for e in o.events]

@@ -9,6 +9,7 @@ import pytest
 from counterpoint.catalog.local_time import day_bounds_ns, local_day
 from counterpoint.events.money import AllowanceGranted
 from counterpoint.ledger.books import Ledger
+from counterpoint.ledger.split import SplitApplied
 from counterpoint.ledger.tables import LedgerDatabaseError
 from tests.ledger.build import (
     DAY,
@@ -94,6 +95,19 @@ def test_a_lifetime_budget_that_is_cut_below_what_is_spent_grants_nothing_more(e
     assert granted.granted_nanos >= 30 * UNIT
     desk.hear(desk.ledger.set_catalog(catalog(campaign(units=100, lifetime=60)), NOW + 4 * S))
     assert desk.account().budget == 60 * UNIT
+
+
+def test_a_pool_moves_no_more_than_a_lifetime_budget_leaves(engine_url: str) -> None:
+    desk = Desk(
+        engine_url, campaign("c1", units=100, lifetime=120, pool="p"), campaign("c2", units=100, pool="p")
+    )
+    result, outgoing = desk.ledger.apply_split("p", 1, {"c1": 900_000, "c2": 100_000}, NOW)
+    desk.hear(outgoing)
+    assert isinstance(result, SplitApplied)
+    assert result.budgets_nanos == {"c1": 120 * UNIT, "c2": 80 * UNIT}
+    assert [a.budget for a in desk.ledger.accounts()] == [120 * UNIT, 80 * UNIT]
+    desk.hear(desk.ledger.set_catalog(desk.catalog, NOW + S))
+    assert [a.budget for a in desk.ledger.accounts()] == [120 * UNIT, 80 * UNIT], "and it stays"
 
 
 def test_a_line_item_is_granted_no_more_than_its_caps(engine_url: str) -> None:

@@ -19,6 +19,7 @@ from counterpoint.events.event import Event
 from counterpoint.events.money import AllowanceGranted, BalanceReported, BudgetMoved, SpendBooked
 from counterpoint.ledger.books import Ledger
 from counterpoint.ledger.outbox import Outgoing
+from counterpoint.ledger.people import Order
 from counterpoint.ledger.service import run_ledger
 from tests.bus.worlds import Embedded
 from tests.ledger.build import DAY, NOW, UNIT, S, campaign, catalog, notice, request, started
@@ -292,3 +293,53 @@ async def test_over_a_real_bus_that_is_killed_in_between(tmp_path: Path, sqlite:
     finally:
         stop.set()
         await world.close()
+
+
+async def test_it_says_what_a_person_ordered_beside_it(sqlite: str) -> None:
+    outside = Outside()
+    async with outside.running(sqlite, catalog()):
+        await until(lambda: bool(outside.heard(BalanceReported)))
+        beside = Ledger(sqlite, catalog())
+        order = Order(
+            key="k1",
+            kind="credit",
+            campaign_id="c1",
+            day=DAY,
+            amount_nanos=UNIT,
+            author="ann",
+            reason="because",
+        )
+        assert beside.adjust(order, NOW).done
+        beside.close()
+
+        def told() -> bool:
+            outside.clock.advance(1_000 * NS_PER_MS)
+            newest = outside.heard(BalanceReported)[-1]
+            return isinstance(newest, BalanceReported) and newest.budget_nanos == 101 * UNIT
+
+        await until(told)
+    ledger = Ledger(sqlite, catalog())
+    assert ledger.outbox_size() == 0
+    ledger.close()
+
+
+async def test_a_catalog_in_another_currency_is_not_taken_up(sqlite: str) -> None:
+    outside = Outside()
+    euros = catalog(campaign(units=7), currency="EUR")
+    async with outside.running(sqlite, catalog(), lambda: euros) as task:
+        await until(lambda: bool(outside.heard(BalanceReported)))
+        outside.tell(
+            subjects.CATALOG,
+            CatalogChanged(
+                event_id="c", happened_at_ns=NOW, recorded_at_ns=NOW, source="person", digest=euros.digest
+            ),
+        )
+        await until(
+            lambda: any("not taken up" in b.why for b in outside.heard(AgentBeat) if isinstance(b, AgentBeat))
+        )
+        assert not task.done()
+    ledger = Ledger(sqlite, catalog())
+    account = ledger.account("c1", DAY)
+    assert account is not None
+    assert account.budget == 100 * UNIT
+    ledger.close()
