@@ -29,7 +29,7 @@ class BudgetConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     )
     rest_periods: int = 240  # for which the owner's split then holds
     shadow: bool = False  # wishes nothing, but tells in its policy what it would have moved
-    residual: bool = True  # the learned tilt (residual.py); False: the curves alone
+    residual: bool = False  # the learned tilt (residual.py); off: where counts are few it does not gain (docs/benchmarks.md)
     hear_margins: bool = True  # the bidder's lambda is the marginal return of its campaign's money
     window_periods: int = 6  # over which delivery is judged
     renew_s: int = 40  # wishes are said again, so that they hold
