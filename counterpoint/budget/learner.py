@@ -19,12 +19,12 @@ import numpy as np
 
 from counterpoint.base.clock import NS_PER_S
 from counterpoint.base.seen import SeenIds
-from counterpoint.budget import explain, residual
+from counterpoint.budget import explain
 from counterpoint.budget import policy as artefact
 from counterpoint.budget.delivery import PPM, Delivery, Tally, ceiling_wish, judge
 from counterpoint.budget.policy import BudgetPolicy, CampaignPlan, elapsed_ppm, local_day_ns
-from counterpoint.budget.pool import PoolSplit
-from counterpoint.budget.response import BUCKETS, LAGS, Model, fade
+from counterpoint.budget.pool_curves import PoolCurves
+from counterpoint.budget.response import LAGS
 from counterpoint.budget.state import Arm, Balance, BudgetConfig, State
 from counterpoint.catalog.local_time import offset_minutes
 from counterpoint.catalog.model import Campaign, Catalog, Goal
@@ -56,10 +56,7 @@ LATE_PERIODS_MAX = 4  # a fact that comes later than this after its period does 
 DAY_S = 86_400
 REASON_MAX = 280
 SHARE_RATE = 0.1  # of the newest period in the average arm share
-REMEMBERED_DAYS = 3.0  # half-life of the impressions that people are taken to remember
 PACED_ABOVE = 1.02  # a lambda at its floor of 1 says that money is not what is short
-UNIT_DRIFT_MAX = 4.0  # a pool that grew or shrank by more begins anew
-CONVERTING = (Goal.CONVERSIONS, Goal.VALUE)
 _ENCODER = msgspec.msgpack.Encoder(order="deterministic")
 _DECODER = msgspec.msgpack.Decoder(State)
 
@@ -84,9 +81,7 @@ class BudgetLearner:
         self._state = State()
         self._seen = SeenIds(SEEN_MAX)
         self._desk = ProposalDesk(NAME, HybridClock(node))
-        self._residual = residual.shipped() if self.config.residual else None
-        self._splits: dict[str, PoolSplit] = {}
-        self._pools: dict[str, list[Campaign]] = {}
+        self._curves = PoolCurves(self.config)
         self._handlers: dict[type[Event], Callable[[Any], None]] = {
             SpendBooked: self._spent,
             BalanceReported: self._balance,
@@ -111,7 +106,7 @@ class BudgetLearner:
         for campaign in catalog.campaigns:
             if campaign.pool_id is not None:
                 pools.setdefault(campaign.pool_id, []).append(campaign)
-        self._keep_curves()
+        self._curves.keep(self._state)
         self._pools = {name: pools[name] for name in sorted(pools)}
         s = self._state
         kept: list[dict[str, Any]] = [*s.open.values(), s.curves, s.agents_share, s.balances, s.budgets]
@@ -121,7 +116,7 @@ class BudgetLearner:
         for of_pool in (s.accounts, s.units):
             for name in [n for n in of_pool if n not in self._pools]:
                 del of_pool[name]
-        self._splits = {name: self._split_of(name, pool) for name, pool in self._pools.items()}
+        self._curves.follow(self._state, self._pools)
 
     # ---- hearing
 
@@ -284,12 +279,8 @@ class BudgetLearner:
             return False
         return self._state.heard_ns >= end_ns or now_ns >= end_ns + self.config.quiet_s * NS_PER_S
 
-    def _keep(self) -> float:
-        return float(0.5 ** (1.0 / self.config.half_life_periods))
-
     def _fade_all(self, periods: int) -> None:
-        for split in self._splits.values():
-            fade(split.evidence, self._keep() ** periods)
+        self._curves.fade(periods)
 
     def _close_period(self) -> None:
         s = self._state
@@ -310,43 +301,10 @@ class BudgetLearner:
                 delivery.close(Tally(), self.config.window_periods)
         s.requests_a_day += 0.02 * (s.requests * DAY_S / config_s - s.requests_a_day)
         s.requests = 0
-        s.late = {name: [x * self._keep() for x in of] for name, of in s.late.items()}
+        s.late = {name: [x * self.config.keep() for x in of] for name, of in s.late.items()}
         for name, pool in self._pools.items():
-            self._observe(name, pool, tallies, start_ns)
-
-    def _observe(self, name: str, pool: list[Campaign], tallies: dict[str, Tally], start_ns: int) -> None:
-        s, unit, split = self._state, self._state.units[name], self._splits[name]
-        of = [tallies.get(c.id, Tally()) for c in pool]
-        time = np.array([self._planned(c, start_ns) * s.agents_share.get(c.id, 1.0) for c in pool])
-        spent = np.array([t.spend_agents for t in of]) / unit
-        x = np.where(time > 0, spent / np.where(time > 0, time, 1.0), 0.0)
-        brought = split.posterior().values(x)
-        # lambda is the marginal return of the campaign's money: over its average return, the curve's elasticity
-        told = np.array([s.lambdas.get(c.id, np.nan) for c in pool])
-        margin = np.where(brought > 0, told * x / np.where(brought > 0, brought, 1.0), np.nan)
-        split.observe(
-            x=x,
-            value=np.array([t.value_agents for t in of]) / unit,
-            time=time,
-            bucket=self._bucket(start_ns),
-            margin=np.where((margin > 0.02) & (margin < 1.0), margin, np.nan),
-            delay=np.array([self._lateness(c.id) for c in pool]),
-            shown=np.array([t.won for t in of]) / max(1.0, s.requests_a_day),
-        )
-
-    def _lateness(self, campaign_id: str) -> list[float]:
-        """Shares of a campaign's outcomes by periods since their bid."""
-        late = self._state.late.get(campaign_id)
-        whole = sum(late) if late is not None else 0.0
-        if late is None or whole <= 0:
-            return [1.0] + [0.0] * LAGS
-        return [x / whole for x in late]
-
-    def _bucket(self, at_ns: int) -> int:
-        """Of the day where periods are short, of the week where they are days."""
-        if self.config.period_s >= DAY_S:
-            return int(at_ns // (DAY_S * NS_PER_S) % 7)
-        return int(at_ns % (DAY_S * NS_PER_S) * BUCKETS // (DAY_S * NS_PER_S))
+            time = [self._planned(c, start_ns) * s.agents_share.get(c.id, 1.0) for c in pool]
+            self._curves.observe(name, [tallies.get(c.id, Tally()) for c in pool], time, start_ns)
 
     def _planned(self, campaign: Campaign, start_ns: int) -> float:
         """The share of a day's budget that the plan puts into the period from ``start_ns``."""
@@ -366,58 +324,19 @@ class BudgetLearner:
     def _budget(self, campaign: Campaign) -> int:
         return self._state.budgets.get(campaign.id, campaign.daily_budget_micros * 1_000)
 
-    def _split_of(self, name: str, pool: list[Campaign]) -> PoolSplit:
-        """What is known of the pool; a campaign not yet measured, or a pool grown beyond comparison, begins anew."""
-        s = self._state
-        equal = max(1.0, sum(c.daily_budget_micros * 1_000 for c in pool) / len(pool))
-        unit = s.units.get(name, equal)
-        anew = not 1 / UNIT_DRIFT_MAX < equal / unit < UNIT_DRIFT_MAX
-        unit = s.units[name] = equal if anew else unit
-        split = PoolSplit(
-            np.array([_worth_of_one(c) for c in pool]) / unit,
-            Model(),
-            self.config.safety(),
-            self._keep(),
-            converts=np.array([c.goal in CONVERTING for c in pool]),
-            stock_keep=0.5 ** (self.config.period_s / DAY_S / REMEMBERED_DAYS),
-            learned=self._residual,
-        )
-        known = [None if anew else s.curves.get(c.id) for c in pool]
-        split.restore(known, s.accounts.get(name))
-        return split
-
-    def _keep_curves(self) -> None:
-        s = self._state
-        for name, split in self._splits.items():
-            s.accounts[name] = split.account()
-            for campaign, row in zip(self._pools[name], split.rows(), strict=True):
-                s.curves[campaign.id] = row
-
     def _split(self, now_ns: int) -> None:
         for name, pool in self._pools.items():
             if len(pool) > 1:
                 self._split_pool(name, pool, now_ns)
 
     def _split_pool(self, name: str, pool: list[Campaign], now_ns: int) -> None:
-        s, config, split = self._state, self.config, self._splits[name]
-        unit = s.units[name]
+        s, config, unit = self._state, self.config, self._state.units[name]
         now = np.array([float(self._budget(c)) for c in pool])
-        total = float(now.sum())
-        if total <= 0 or int((split.evidence.periods >= 1).sum()) < 2:
+        frozen = [not self._runs(c, now_ns) for c in pool]  # that money is its owner's business
+        proposed = self._curves.propose(name, now, frozen, now_ns)
+        if proposed is None:
             return
-        proposed = split.next(
-            now / unit,
-            np.array([c.daily_budget_micros * 1_000.0 for c in pool])
-            * (total / unit / max(1, sum(c.daily_budget_micros * 1_000 for c in pool))),
-            gone=self._gone(pool, now_ns),
-            bucket=self._bucket(now_ns),
-            least=np.array([c.budget_min_micros * 1_000.0 for c in pool]) / unit,
-            most=np.array(
-                [total if c.budget_max_micros is None else c.budget_max_micros * 1_000.0 for c in pool]
-            )
-            / unit,
-            frozen=np.array([not self._runs(c, now_ns) for c in pool]),  # that money is its owner's business
-        )
+        total = float(now.sum())
         for campaign, slope in zip(pool, proposed.marginal, strict=True):
             s.marginal[campaign.id] = float(slope)
         if not bool(proposed.moved):
@@ -436,12 +355,6 @@ class BudgetLearner:
         s.wished.update(split_ppm({n: round(x * unit) for n, x in zip(names, proposed.x, strict=True)}))
         s.moves += 1
         s.decided, s.why = f"pool {name}: {said.partition(':')[0]}", said
-
-    def _gone(self, pool: list[Campaign], now_ns: int) -> float:
-        """Share of the flights gone that end, 0 where none does."""
-        ends = [(c.starts_at_ns, c.ends_at_ns) for c in pool if c.ends_at_ns is not None]
-        done = [(now_ns - a) / max(1, b - a) for a, b in ends]
-        return min(1.0, max(0.0, sum(done) / len(done))) if done else 0.0
 
     def _runs(self, campaign: Campaign, now_ns: int) -> bool:
         balance = self._state.balances.get(campaign.id)
@@ -549,7 +462,7 @@ class BudgetLearner:
 
     def snapshot(self) -> bytes:
         s = self._state
-        self._keep_curves()
+        self._curves.keep(s)
         s.clock_physical_ns, s.clock_logical = self._desk.clock.physical_ns, self._desk.clock.logical
         return _ENCODER.encode(msgspec.structs.replace(s, seen=self._seen.dump()))
 
@@ -557,14 +470,8 @@ class BudgetLearner:
         state = _DECODER.decode(raw)
         self._seen.load(state.seen)
         state.seen = (b"", b"")
-        self._state, self._splits = state, {}
+        self._state = state
+        self._curves.forget()
         clock = self._desk.clock
         clock.physical_ns, clock.logical = state.clock_physical_ns, state.clock_logical
         self.set_catalog(self._catalog)
-
-
-def _worth_of_one(campaign: Campaign) -> float:
-    """Of a single outcome, nanos: what value is lumpy in, until it is measured."""
-    if campaign.goal is Goal.VALUE:
-        return max(1.0, campaign.expected_order_value_micros * 1_000.0)
-    return max(1.0, campaign.goal_value_micros * (1.0 if campaign.goal is Goal.REACH else 1_000.0))

@@ -38,6 +38,10 @@ class BudgetConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     late_s: int = 2  # a period waits this long for its events
     quiet_s: int = 30  # and this long when nothing at all is heard
 
+    def keep(self) -> float:
+        """What remains of evidence after a period."""
+        return float(0.5 ** (1.0 / self.half_life_periods))
+
     def safety(self) -> Safety:
         return Safety(
             trust_factor=self.trust_factor,
@@ -45,7 +49,7 @@ class BudgetConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
             gain_min=self.gain_min,
             doubt=self.doubt,
             behind=self.behind,
-            behind_keep=0.5 ** (1.0 / self.half_life_periods),
+            behind_keep=self.keep(),
             rest_periods=self.rest_periods,
         )
 
