@@ -17,8 +17,9 @@ from rich.text import Text
 
 from counterpoint.app.budget_commands import bench_budget, train_app
 from counterpoint.app.config import load_settings
-from counterpoint.app.ledger import ledger_app, settings_of
+from counterpoint.app.ledger import ledger_app
 from counterpoint.app.market import market_app
+from counterpoint.app.options import WIDTH_OF_FILES, ConfigOption, JsonOption, settings_of, write_json
 from counterpoint.base.clock import SystemClock
 from counterpoint.base.errors import ConfigError, CounterpointError
 from counterpoint.market.logs.terms import Auction, Feedback
@@ -52,15 +53,10 @@ for name, sub in (
 ):
     app.add_typer(sub, name=name)
 
-WIDTH_OF_FILES = 120  # of tables where there is no terminal to say how wide
 # what people and files say is shown as it is: brackets are no markup, paths are not wrapped
 console = Console(stderr=True, markup=False, highlight=False, soft_wrap=True)
 
-ConfigOption = Annotated[
-    Path | None, typer.Option("--config", help="Configuration file (TOML). Left out: the demo's, in ./var.")
-]
 PartConfig = Annotated[Path, typer.Option("--config")]
-JsonOption = Annotated[Path | None, typer.Option("--json", help="Write the result as JSON to this file.")]
 
 
 CatalogFile = Annotated[Path, typer.Argument(help="A catalog, TOML or JSON: docs/catalog.md.")]
@@ -71,11 +67,6 @@ def demo_config() -> Path:
     from counterpoint.app.demo import write_demo_config
 
     return write_demo_config(Path.cwd())
-
-
-def _write_json(path: Path | None, value: object) -> None:
-    if path is not None:
-        path.write_bytes(msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n")
 
 
 # ---- running
@@ -156,7 +147,7 @@ def bids(
 
     settings = settings_of(config)
     found = recent(settings.data.decisions, limit, won=won, campaign=campaign)
-    _write_json(json, found)
+    write_json(json, found)
     if not found:
         console.print(
             f"no such bid in {settings.data.decisions} yet: every win is written a few seconds after it was heard of, "
@@ -178,7 +169,7 @@ def explain(
     from counterpoint.app.story import tell
 
     story = tell(settings_of(config), bid_id)
-    _write_json(json, story)
+    write_json(json, story)
     Console().print(story.text(), highlight=False, markup=False, soft_wrap=True)
     raise typer.Exit(0 if story.agrees else 1)
 
@@ -207,7 +198,7 @@ def replay_openrtb(
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console) as progress:
         report = asyncio.run(replay_files(files, url, exchange, catalog, progress))
-    _write_json(json, report)
+    write_json(json, report)
     out = Console()
     if not out.is_terminal:
         out = Console(width=WIDTH_OF_FILES)
@@ -257,7 +248,7 @@ def replay_auctions(
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console) as progress:
         report = replay_logs(files, settings, progress)
-    _write_json(json, report)
+    write_json(json, report)
     Console(markup=False, highlight=False).print(show(report))
 
 
@@ -362,7 +353,7 @@ def bench_delivery(json: JsonOption = None, seed: int = 1) -> None:
     for result in delivery.run(seed):
         Console().print(result.line(), highlight=False, markup=False)
         results.append(result)
-    _write_json(json, results)
+    write_json(json, results)
 
 
 @bench_app.command("parity")
@@ -401,7 +392,7 @@ def bench_parity(
                 progress.advance(task)
     for table in parity.tables(pairs):
         Console(width=None if sys.stdout.isatty() else WIDTH_OF_FILES).print(table)
-    _write_json(json, {"pairs": pairs, "differences": parity.differences(pairs)})
+    write_json(json, {"pairs": pairs, "differences": parity.differences(pairs)})
     if not all(d.agrees for d in parity.differences(pairs)):
         raise typer.Exit(1)
 
@@ -425,7 +416,7 @@ def bench_money(
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console) as progress:
         report = run.run(parts or list(run.PARTS), operations, rounds, seed, database, progress)
-    _write_json(json, report)
+    write_json(json, report)
     Console(markup=False, highlight=False, soft_wrap=True).print(run.shown(report))
     raise typer.Exit(0 if report.right else 1)
 
@@ -504,7 +495,7 @@ def bench_market(
             broken = board.ordering
     if check_ordering:
         out.print("\n".join(show.ordering_lines(broken)) or "oracle and bounds stand above everybody")
-        _write_json(json, broken)
+        write_json(json, broken)
     else:
         show.write(board, timings, json, html)
         out.print(show.shown(board))

@@ -9,14 +9,13 @@ from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Annotated
 
-import msgspec
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from sqlalchemy.engine import Connection
 
-from counterpoint.app.config import Settings, load_settings
+from counterpoint.app.options import WIDTH_OF_FILES, ConfigOption, JsonOption, settings_of, write_json
 from counterpoint.base.clock import SystemClock
 from counterpoint.base.errors import ConfigError
 from counterpoint.base.money import NANOS_PER_UNIT
@@ -34,31 +33,16 @@ ledger_app = typer.Typer(
     help="The money: balances, findings, audit; credit, debit, refund, hold, release. See docs/ledger.md.",
 )
 PROBLEMS_SHOWN = 20
-WIDTH_OF_FILES = 120  # of tables where there is no terminal to say how wide
 
-ConfigOption = Annotated[
-    Path | None, typer.Option("--config", help="Configuration file (TOML). Left out: the demo's, in ./var.")
-]
 DatabaseOption = Annotated[
     str | None, typer.Option("--database", help="sqlite:///FILE or postgresql://...; left out: the system's.")
 ]
-JsonOption = Annotated[Path | None, typer.Option("--json", help="Write the result as JSON to this file.")]
 CampaignArgument = Annotated[str, typer.Argument(help="A campaign id.")]
 AmountArgument = Annotated[str, typer.Argument(help='Units of the account currency, such as "12.50".')]
 DayOption = Annotated[str | None, typer.Option(help="Its local day, YYYY-MM-DD; left out: today.")]
 KeyOption = Annotated[str, typer.Option(help="Makes sure that this is done once: an invoice number, say.")]
 ReasonOption = Annotated[str, typer.Option(help="Kept with it for ever.")]
 AuthorOption = Annotated[str, typer.Option(help="Who orders it; left out: your user name.")]
-
-
-def settings_of(config: Path | None) -> Settings:
-    """Of a system that is there: a stop written beside nothing would be obeyed by nobody."""
-    path = config or Path.cwd() / "var" / "demo.toml"
-    if config is None and not path.is_file():
-        raise ConfigError(
-            f"there is no {path}: run this where 'counterpoint up --demo' runs, or name the system's file with --config FILE"
-        )
-    return load_settings(path.resolve())
 
 
 def nanos_of(text: str) -> int:
@@ -92,11 +76,6 @@ def _out() -> Console:
     return out if out.is_terminal else Console(width=WIDTH_OF_FILES, markup=False, highlight=False)
 
 
-def _write_json(path: Path | None, value: object) -> None:
-    if path is not None:
-        path.write_bytes(msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n")
-
-
 # ---- looking
 
 
@@ -111,7 +90,7 @@ def audit(database: DatabaseOption = None, config: ConfigOption = None, json: Js
         bar = bars.add_task("journal entries", total=None)
         found = verify(connection, lambda done, of: bars.update(bar, completed=done, total=of))
         currency = look.currency(connection)
-    _write_json(json, found)
+    write_json(json, found)
     typer.echo(audit_text(found, currency))
     raise typer.Exit(1 if found.problems else 0)
 
@@ -163,7 +142,7 @@ def balances(
         {"line_item": i.line_item_id, "day": i.day, "spent_nanos": i.spent, "reserved_nanos": i.reserved}
         for i in items
     ]
-    _write_json(json, {"currency": currency, "accounts": rows, "line_items": item_rows})
+    write_json(json, {"currency": currency, "accounts": rows, "line_items": item_rows})
     out = _out()
     out.print(_table(f"accounts, {currency}", rows))
     if lines:
@@ -194,7 +173,7 @@ def findings(
     """What waits for a person: claims above the signed price, bids and campaigns nobody knows, broken amounts."""
     with _reading(database, config) as connection:
         found = look.findings(connection, None if everything else "open")
-    _write_json(json, found)
+    write_json(json, found)
     if not found:
         typer.echo("no finding waits")
         return
@@ -213,7 +192,7 @@ def adjustments(
     """What people did to the books: who, why, under which key."""
     with _reading(database, config) as connection:
         found = look.adjustments(connection)
-    _write_json(json, found)
+    write_json(json, found)
     if not found:
         typer.echo("nobody has adjusted anything")
         return
