@@ -12,36 +12,35 @@ agent priced; their share of bids is taken for their share of each budget.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
 import msgspec
 
 from counterpoint.base.clock import NS_PER_MS, NS_PER_S
-from counterpoint.base.ids import digest
 from counterpoint.base.money import NANOS_PER_MICRO
 from counterpoint.base.seen import SeenIds
-from counterpoint.bidding import pacing
+from counterpoint.bidding import books, pacing
 from counterpoint.bidding.calibration import Reliability
-from counterpoint.bidding.cost_watch import Cost, judge
+from counterpoint.bidding.cost_watch import Cost
 from counterpoint.bidding.outcomes import Counts, Impression, Outcomes, OutcomesState
-from counterpoint.bidding.pacing import PPM, Pace
+from counterpoint.bidding.pacing import Pace
 from counterpoint.bidding.policy import AGENT, BiddingPolicy, encode
+from counterpoint.bidding.price import VALUE_NANOS_MAX
 from counterpoint.bidding.rates import Rates
 from counterpoint.bidding.state import (
     BiddingConfig,
     MeanRate,
     Money,
     OpenBid,
+    Refused,
     Snapshot,
     State,
-    read_spend_plans,
 )
 from counterpoint.bidding.steering import (
     awaits,
     click_told,
-    governed_share,
     marginal_values,
     money_today,
     order_told,
@@ -49,10 +48,10 @@ from counterpoint.bidding.steering import (
 )
 from counterpoint.bidding.win_curve import WinCurves
 from counterpoint.bidding.win_rows import kind_of, learn_lost, learn_won
-from counterpoint.catalog.model import Campaign, Catalog, Goal, LineItem
+from counterpoint.bidding.wishes import wishes
+from counterpoint.catalog.model import Campaign, Catalog, LineItem
 from counterpoint.coordination.clock import HybridClock
 from counterpoint.coordination.proposals import ProposalDesk
-from counterpoint.coordination.targets import bid_ceiling
 from counterpoint.events.agent import Decision, publish_policy
 from counterpoint.events.decisions import AlarmRaised, PolicyPublished, Resolution, StopChanged
 from counterpoint.events.event import Event
@@ -67,10 +66,7 @@ from counterpoint.events.facts import (
 )
 from counterpoint.events.money import BalanceReported, BudgetMoved, SpendBooked
 
-SOURCE = "agent/bidding"
-OPEN_BIDS_MAX = (
-    65_536  # bids waiting for their outcome; past that the oldest is forgotten and its means stand in
-)
+OPEN_BIDS_MAX = 65_536  # waiting for their outcome; past that the oldest are forgotten, and teach no clicks
 ARMS_WITHOUT_OUR_PRICES = frozenset({"no_agents", "no_bidding"})
 ARMS_WITHOUT_PREDICTED_CLICKS = frozenset({"no_agents", "no_creative"})
 ALARMS_FROM = "agent/feedback"
@@ -79,7 +75,7 @@ DOUBT_EVERY_NS = 600 * NS_PER_S  # by exchange
 DECAY_EVERY_NS = 60 * NS_PER_S
 JUDGE_EVERY_NS = NS_PER_S
 SHARE_HALF_LIFE_S = 3_600.0
-BALANCE_GAP_PPM = 10_000  # of the budget: a larger gap to the ledger's books means that we missed bookings
+ORDER_MICROS_MAX = 10**13  # ten million units: an order above it is an error of whoever told it
 
 
 _ENCODER = msgspec.msgpack.Encoder()
@@ -110,11 +106,11 @@ class BiddingLearner:
             ConversionAttributed: self._on_conversion,
             TrafficCounted: self._on_traffic,
             SpendBooked: self._on_spend,
-            BalanceReported: self._on_balance,
-            BudgetMoved: self._on_moved,
-            PolicyPublished: self._on_policy,
-            Resolution: self._on_resolution,
-            StopChanged: self._on_stop,
+            BalanceReported: self._told(books.on_balance),
+            BudgetMoved: self._told(books.on_moved),
+            PolicyPublished: self._told(books.on_policy),
+            Resolution: self._told(books.on_resolution),
+            StopChanged: self._told(books.on_stop),
             AlarmRaised: self._on_alarm,
         }
         if catalog is not None:
@@ -176,7 +172,9 @@ class BiddingLearner:
         decisions: list[Decision] = []
         if now_ns - state.judged_at_ns >= JUDGE_EVERY_NS:
             state.judged_at_ns = now_ns
-            decisions += self._wishes(now_ns)
+            decisions += wishes(
+                state, self._campaigns, self._rates, self._conversion_priors, self._desk, config, now_ns
+            )
         since_ns = now_ns - state.published_at_ns
         due = since_ns >= config.publish_every_ms * NS_PER_MS
         if due:
@@ -191,6 +189,10 @@ class BiddingLearner:
     def contained(self) -> Counts:
         """Outcomes that could not be, since the start."""
         return self._outcomes.state.counts
+
+    def refused(self) -> Refused:
+        """What was heard and not believed, since the start."""
+        return self._state.refused
 
     def reliability(self) -> tuple[Reliability, Reliability]:
         """Whether predicted clicks and conversions came true on what was won."""
@@ -220,6 +222,11 @@ class BiddingLearner:
 
     # ---- what is heard
 
+    def _told(
+        self, of: Callable[[State, Mapping[str, Campaign], Any, int], None]
+    ) -> Callable[[Any, int], None]:
+        return lambda event, now_ns: of(self._state, self._campaigns, event, now_ns)
+
     def _on_bid(self, bid: BidPlaced, now_ns: int) -> None:
         if bid.test:
             return
@@ -230,12 +237,15 @@ class BiddingLearner:
             self._state.bids_forgotten += OPEN_BIDS_MAX // 16
         click_rate = bid.click_rate if 0.0 <= bid.click_rate <= 1.0 else 0.0
         chance = bid.click_chance if 0.0 <= bid.click_chance <= 1.0 else click_rate
+        value_nanos = bid.value_nanos if 0 <= bid.value_nanos < VALUE_NANOS_MAX else 0
+        if click_rate != bid.click_rate or value_nanos != bid.value_nanos:
+            self._state.refused.predictions += 1
         mean = self._state.mean_rates.get(bid.line_item_id)
         if mean is None and bid.line_item_id in self._items:
             mean = self._state.mean_rates[bid.line_item_id] = MeanRate()
         open_bids[bid.event_id] = OpenBid(
             click_rate,
-            max(bid.value_nanos, 0),
+            value_nanos,
             kind=kind_of(mean, chance),
             auction_type=bid.auction_type,
             floor_nanos=bid.floor_nanos,
@@ -253,6 +263,9 @@ class BiddingLearner:
 
     def _on_won(self, won: AuctionWon, now_ns: int) -> None:
         bid = self._state.open_bids.get(won.bid_id)
+        if bid is not None and bid.won:
+            self._state.refused.wins_repeated += 1
+            return
         learn_won(self._curves, won, bid)
         if bid is not None:
             self._state.open_bids[won.bid_id] = msgspec.structs.replace(bid, won=True)
@@ -261,11 +274,11 @@ class BiddingLearner:
         paid = won.bid_nanos if won.price_nanos is None else won.price_nanos
         if not 0 <= paid <= won.bid_nanos:
             paid = won.bid_nanos
-            self._state.prices_above_bid += 1
+            self._state.refused.prices += 1
         pace = self._state.paces.get(won.campaign_id)
         if pace is not None:
             pace.wins += 1
-            if bid is not None:
+            if bid is not None and bid.value_nanos > 0:
                 pace.cost.pass_to(now_ns)
                 pace.cost.won(paid, bid.value_nanos)
                 awaits(self._state, self._campaigns[won.campaign_id], bid.value_nanos)
@@ -275,7 +288,12 @@ class BiddingLearner:
             cost.bids_won_nanos += won.bid_nanos
 
     def _on_lost(self, lost: AuctionLost, now_ns: int) -> None:
-        learn_lost(self._curves, lost, self._state.open_bids.pop(lost.bid_id, None))
+        bid = self._state.open_bids.get(lost.bid_id)
+        if (bid is not None and bid.won) or self._outcomes.knows(lost.bid_id):
+            self._state.refused.losses_after_win += 1
+            return
+        self._state.open_bids.pop(lost.bid_id, None)
+        learn_lost(self._curves, lost, bid)
 
     def _on_alarm(self, alarm: AlarmRaised, now_ns: int) -> None:
         kind, _, exchange = alarm.subject.partition("/")
@@ -330,6 +348,9 @@ class BiddingLearner:
     def _on_conversion(self, order: ConversionAttributed, now_ns: int) -> None:
         if order.by != "click" or order.line_item_id not in self._items:
             return
+        if not 0 <= order.value_micros <= ORDER_MICROS_MAX:
+            self._state.refused.orders += 1
+            return
         if self._outcomes.converted(order.bid_id, min(order.happened_at_ns, now_ns)):
             campaign_id = self._items[order.line_item_id].campaign_id
             bought_at_ns = min(order.bid_at_ns or order.happened_at_ns, now_ns)
@@ -345,7 +366,10 @@ class BiddingLearner:
         self._state.forecast.count(requests, min(counted.happened_at_ns, now_ns))
 
     def _on_spend(self, spend: SpendBooked, now_ns: int) -> None:
-        money = self._money_today(spend.campaign_id, spend.day, now_ns)
+        if spend.paid_nanos < 0:
+            self._state.refused.spends += 1
+            return
+        money = money_today(self._state, self._campaigns.get(spend.campaign_id), spend.day, now_ns)
         if money is not None:
             money.spent_all += spend.paid_nanos
         if spend.arm in ARMS_WITHOUT_OUR_PRICES:
@@ -356,52 +380,6 @@ class BiddingLearner:
         cost = self._cost(spend.campaign_id, now_ns)
         if cost is not None:
             cost.paid_nanos += spend.paid_nanos
-
-    def _on_balance(self, balance: BalanceReported, now_ns: int) -> None:
-        money = self._money_today(balance.campaign_id, balance.day, now_ns)
-        if money is None:
-            return
-        self._state.money_moved |= money.budget != balance.budget_nanos
-        money.budget = balance.budget_nanos
-        money.stopped = balance.stopped
-        booked = balance.spent_on_time_nanos + balance.late_spend_nanos
-        gap = booked - money.spent_all
-        if abs(gap) * PPM > BALANCE_GAP_PPM * max(balance.budget_nanos, 1):
-            money.spent_governed = max(0, money.spent_governed + int(gap * governed_share(self._state)))
-            money.spent_all = booked
-
-    def _on_moved(self, moved: BudgetMoved, now_ns: int) -> None:
-        for campaign_id, budget_nanos in moved.budgets_nanos.items():
-            money = self._money_today(campaign_id, moved.day, now_ns)
-            if money is not None:
-                money.budget = budget_nanos
-                self._state.money_moved = True
-
-    def _on_policy(self, published: PolicyPublished, now_ns: int) -> None:
-        if published.agent != "budget" or digest(published.payload) != published.checksum:
-            return
-        plans = read_spend_plans(published.payload)
-        if plans is not None:
-            self._state.plans = plans
-
-    def _on_resolution(self, resolved: Resolution, now_ns: int) -> None:
-        kind, _, rest = resolved.target.partition("/")
-        campaign_id, _, setting = rest.rpartition("/")
-        if kind == "campaign" and setting == "bid_ceiling" and campaign_id in self._campaigns:
-            self._state.ceilings[campaign_id] = resolved.value
-
-    def _on_stop(self, stop: StopChanged, now_ns: int) -> None:
-        known = (
-            stop.target in ("all", f"agent/{AGENT}")
-            or stop.target.removeprefix("campaign/") in self._campaigns
-        )
-        if stop.stopped and known:
-            self._state.stopped[stop.target] = True
-        else:
-            self._state.stopped.pop(stop.target, None)
-
-    def _money_today(self, campaign_id: str, day: str, now_ns: int) -> Money | None:
-        return money_today(self._state, self._campaigns.get(campaign_id), day, now_ns)
 
     def _cost(self, campaign_id: str, now_ns: int) -> Cost | None:
         cost = self._state.costs.get(campaign_id)
@@ -426,62 +404,6 @@ class BiddingLearner:
             state.bids_all *= factor
             state.bids_governed *= factor
         state.decayed_at_ns = now_ns
-
-    def _click_value_nanos(self, campaign: Campaign) -> float:
-        if campaign.goal is Goal.CLICKS:
-            return campaign.goal_value_micros * 1e3
-        counts = self._rates.state.campaigns.get(campaign.id)
-        if counts is None or counts.clicks < 1.0:
-            return 0.0  # nothing measured yet: not dear, not fine
-        prior = self._conversion_priors.get(campaign.id)
-        if prior is None:
-            return 0.0
-        rate = self._rates.conversion_rate("", campaign.id, prior)
-        if campaign.goal is Goal.CONVERSIONS:
-            return rate * campaign.goal_value_micros * 1e3
-        order = self._rates.order_value_micros(campaign.id, campaign.expected_order_value_micros)
-        return rate * order * 1e3 / (max(campaign.goal_value_micros, 1) / 1e6)
-
-    def _wishes(self, now_ns: int) -> list[Decision]:
-        """Propose where a campaign is dear, renew before it expires, withdraw when it is fine again."""
-        state, decisions = self._state, []
-        for campaign_id, campaign in self._campaigns.items():
-            cost = state.costs[campaign_id]
-            wished_at_ns = state.wished_at_ns.get(campaign_id)
-            if wished_at_ns is None and cost.bids_won < 1.0:
-                continue
-            if wished_at_ns is not None and now_ns - wished_at_ns < self.config.proposal_every_ms * NS_PER_MS:
-                continue
-            cost.decay_to(now_ns, self.config.cost_half_life_s)
-            wish = judge(cost, campaign, self._click_value_nanos(campaign))
-            if wish is not None:
-                state.wished_at_ns[campaign_id] = now_ns
-                ceiling = state.ceilings.get(campaign_id, campaign.bid_ceiling_micros)
-                state.last = (
-                    f"wishes bid ceiling {wish.value_micros / 1e6:.2f} CPM for campaign {campaign_id}"
-                )
-                state.why = f"{wish.reason}; resolved now: {ceiling / 1e6:.2f}"
-                decisions.append(
-                    self._desk.wish(
-                        bid_ceiling(campaign_id),
-                        wish.value_micros,
-                        "cost",
-                        now_ns,
-                        reason=wish.reason,
-                        strength=wish.strength_ppm,
-                        confidence=wish.confidence_ppm,
-                        life_ns=self.config.proposal_life_ms * NS_PER_MS,
-                        version=state.version,
-                    )
-                )
-            elif wished_at_ns is not None:
-                del state.wished_at_ns[campaign_id]
-                state.last = f"withdraws its wish about the bid ceiling of campaign {campaign_id}"
-                state.why = "its cost is back within the goal"
-                decisions.append(
-                    self._desk.withdraw(bid_ceiling(campaign_id), "cost", now_ns, reason=state.why)
-                )
-        return decisions
 
     def policy(self, now_ns: int) -> BiddingPolicy:
         """The artefact as it would be published now."""

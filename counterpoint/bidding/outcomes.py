@@ -107,6 +107,11 @@ class Outcomes:
         if len(state.waiting) > WAITING_MAX:
             self._settle(list(islice(state.waiting, WAITING_MAX // 16)))
 
+    def knows(self, bid_id: str) -> bool:
+        """Whether this bid is known to have been shown."""
+        state = self.state
+        return bid_id in state.waiting or bid_id in state.told or bid_id in state.clicks
+
     def clicked(
         self, bid_id: str, at_ns: int, advertiser_id: str, window_s: int, otherwise: Impression
     ) -> None:

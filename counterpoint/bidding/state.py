@@ -96,6 +96,17 @@ def read_spend_plans(payload: bytes) -> SpendPlans | None:
     return SpendPlans(plans.valid_until_ns, usable)
 
 
+class Refused(Struct):
+    """Heard and not believed, since the start."""
+
+    predictions: int = 0  # click rates that are no chance, values below 0 or beyond belief: they count as 0
+    prices: int = 0  # clearing prices above the bid or below 0: the bid is taken instead
+    wins_repeated: int = 0  # a second one of the same bid, under another event id
+    losses_after_win: int = 0  # of a bid that is known to have won
+    orders: int = 0  # whose value cannot be
+    spends: int = 0  # below 0
+
+
 class State(Struct):
     """Everything but the curves, which are arrays."""
 
@@ -123,7 +134,7 @@ class State(Struct):
     clock_logical: int = 0
     bids_forgotten: int = 0
     doubted_at_ns: dict[str, int] = {}  # exchange -> when an alarm last made us doubt its curves
-    prices_above_bid: int = 0  # clearing prices that no auction could ask: our bid is taken instead
+    refused: Refused = msgspec.field(default_factory=Refused)
     bids_all: float = 0.0  # decayed, by which the arms' shares are known
     bids_governed: float = 0.0
     last: str = "nothing published yet"

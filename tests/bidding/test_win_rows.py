@@ -68,7 +68,7 @@ def test_a_clearing_price_above_the_bid_is_counted_and_our_bid_taken() -> None:
     world.auction(True, price_nanos=10**12)
     world.auction(True, price_nanos=-5)
     state = world.learner._state
-    assert state.prices_above_bid == 2
+    assert state.refused.prices == 2
     assert state.paces["clicks"].cost.paid_now == 2 * 800_000
 
 
