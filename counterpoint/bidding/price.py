@@ -111,7 +111,7 @@ def _at_or_below(knots: FloatArray, last: int, x: float) -> int:
 
 
 @njit
-def _rate_at(table: FloatArray, b: float) -> float:
+def rate_at(table: FloatArray, b: float) -> float:
     if b <= table[2, 0]:
         return float(table[3, 0] * (b / table[2, 0]))
     if b >= table[2, KNOTS_MAX - 1]:
@@ -122,9 +122,9 @@ def _rate_at(table: FloatArray, b: float) -> float:
 
 
 @njit
-def _area_at(table: FloatArray, b: float) -> float:
+def area_at(table: FloatArray, b: float) -> float:
     """Integral of the win rate from 0 to b: what a truthful second-price bid expects to gain."""
-    rate = _rate_at(table, b)
+    rate = rate_at(table, b)
     if b <= table[2, 0]:
         return float(b * rate / 2.0)
     if b >= table[2, KNOTS_MAX - 1]:
@@ -145,7 +145,7 @@ def _shade_at(table: FloatArray, v: float) -> float:
 def _best_from(table: FloatArray, v: float, low: float) -> float:
     """argmax of (v - b) F(b) over b >= ``low``, of ``low`` and the knots above it: past its best price a curve may well
     have another hill."""
-    best, most = low, (v - low) * _rate_at(table, low)
+    best, most = low, (v - low) * rate_at(table, low)
     for k in range(_at_or_below(table[2], KNOTS_MAX - 1, low), KNOTS_MAX):
         b = table[2, k]
         if b >= v:
@@ -306,10 +306,10 @@ def price(
             if chosen == base:
                 propensity += 1.0 - rate
         b = float(chosen)
-        win_rate = _rate_at(table, b)
+        win_rate = rate_at(table, b)
         score = (paced - b) * win_rate
         if auction_type == 2:
-            score += _area_at(table, b) - _area_at(table, float(floor))
+            score += area_at(table, b) - area_at(table, float(floor))
         out_money[0, j] = chosen
         out_rates[0, j] = win_rate
         out_rates[1, j] = score
@@ -431,10 +431,10 @@ def explain_price(
         propensity = rate / EXPLORE_LEVELS * levels.count(chosen)
         if chosen == base:
             propensity += 1.0 - rate
-    win_rate = _python(_rate_at)(table, float(chosen))
+    win_rate = _python(rate_at)(table, float(chosen))
     score = (paced - float(chosen)) * win_rate
     if auction_type == 2:
-        score += _python(_area_at)(table, float(chosen)) - _python(_area_at)(table, float(floor))
+        score += _python(area_at)(table, float(chosen)) - _python(area_at)(table, float(floor))
     clip = ""
     if shaded < low:
         clip = "raised to the floor" if low == floor else "raised to the minimum"

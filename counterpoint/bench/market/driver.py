@@ -323,10 +323,10 @@ def batches_of(world: World, pressure: Pressure | None) -> list[tuple[int, int]]
     return [(start, min(size, total - start)) for start in range(0, total, size)]
 
 
-def cuts_of(auctions: Auctions) -> list[tuple[int, int]]:
-    """Batches inside a drawn chunk: at most :data:`BATCH_MAX`, cut at midnight UTC and at round auction numbers."""
+def cuts_of(auctions: Auctions, size: int = BATCH_MAX) -> list[tuple[int, int]]:
+    """Batches inside a drawn chunk: at most ``size``, cut at midnight UTC and at round auction numbers."""
     day = (auctions.t_ns - STARTS_AT_NS) // DAY_NS
-    block = auctions.index // BATCH_MAX
+    block = auctions.index // size
     edges = np.flatnonzero((np.diff(day) != 0) | (np.diff(block) != 0)) + 1
     ends = [0, *edges.tolist(), len(auctions)]
     return list(pairwise(ends))
@@ -337,14 +337,15 @@ def play(
     policy: Policy,
     facts: Facts | None = None,
     progress: Callable[[int], None] | None = None,
+    batch: int = BATCH_MAX,
 ) -> Run:
-    """The whole scenario under one policy. ``progress`` is told auctions done."""
+    """The whole scenario under one policy. ``progress`` is told auctions done; ``batch``: most auctions between two decisions."""
     begun = time.perf_counter()
     game = Game(world, policy, facts)
     for start, n in batches_of(world, game.pressure):
         chunk = world.batch(start, n, game.pressure)
         truth = world.truth(chunk, game.pressure)
-        for first, end in cuts_of(chunk):
+        for first, end in cuts_of(chunk, batch):
             rows = slice(first, end)
             game.step(cut(chunk, rows), cut_truth(truth, rows))
         if progress is not None:

@@ -10,6 +10,7 @@ import msgspec
 import numpy as np
 
 from counterpoint.base.errors import ConfigError
+from counterpoint.bench.market.agent_player import PPM, Bidding
 from counterpoint.bench.market.baselines.classic import tuned
 from counterpoint.bench.market.baselines.ladder import LADDER, constant_split
 from counterpoint.bench.market.driver import Run, play
@@ -30,6 +31,10 @@ ORACLES: Final[dict[str, Callable[[], Policy]]] = {
     "oracle-split": SplitOracle,
     "oracle-creatives": CreativesOracle,
 }
+AGENTS: Final[dict[str, Callable[[], Policy]]] = {
+    "bidding": lambda: Bidding("bidding", LADDER["manual"](None)),
+    "bidding-reach": lambda: Bidding("bidding-reach", LADDER["manual"](None), PPM),
+}
 # name -> (of the ladder, its constant): the best constant of the seed it is judged on, so best in its class alone
 CONSTANTS: Final = {"hindsight-flat": ("naive", "flat_cpm"), "hindsight-shade": ("shade", "factor")}
 SPLIT: Final = "hindsight-split"
@@ -38,7 +43,7 @@ SPLIT_STEPS: Final = (
     1.4,
 )  # each campaign's share times and over these, one after the other, kept where better
 HINDSIGHT: Final = (*CONSTANTS, SPLIT)
-NAMES: Final = (*LADDER, *LIVE, *HINDSIGHT, *ORACLES)
+NAMES: Final = (*LADDER, *AGENTS, *LIVE, *HINDSIGHT, *ORACLES)
 DEFAULT: Final = (
     "naive",
     "manual",
@@ -62,6 +67,8 @@ TITLES: Final = {
     "greedy": "B1 with discounted greedy creatives",
     "thompson": "B1 with Beta-Thompson creatives",
     "tools": "shaded first prices, one pace for the pool, shrunk Thompson, values by path and format",
+    "bidding": "B1 with the Bidding agent's curves, shading, pacing and target cost; never bids above value",
+    "bidding-reach": "as bidding, for owners who want reach: spends what budget and target allow",
     "live": "the live system with all its agents, in simulated time",
     "live-fallback": "the live system without agents: the bidder's stated fallback",
     "hindsight-flat": "B0 with the best flat bid of this very seed",
@@ -91,7 +98,7 @@ def play_named(name: str, world: World, facts: Facts, progress: Callable[[int], 
     if name in LIVE:
         return play_live(name, world, facts, progress)
     if name not in HINDSIGHT:
-        policy: Policy = LADDER[name](None) if name in LADDER else ORACLES[name]()
+        policy: Policy = LADDER[name](None) if name in LADDER else {**AGENTS, **ORACLES}[name]()
         return play(world, policy, facts, progress)
     best, seconds = _best_split(world, facts) if name == SPLIT else _best_constant(name, world, facts)
     if progress is not None:

@@ -78,13 +78,14 @@ class Chest(Classic):
             all_alike = (came.sum() + FORMAT_CLICKS) / (due.sum() + FORMAT_CLICKS)
             self._format[k] = (came + FORMAT_CLICKS * all_alike) / (due + FORMAT_CLICKS)
 
-    def _bids(self, requests: Requests, books: Books) -> Floats:
-        auctions = requests.auctions
+    def values(self, requests: Requests) -> Floats:
         of_showing = self.facts.worth[:, 0]
-        of_clicks = self._value[:, auctions.supply].T - of_showing
-        value = of_showing + of_clicks * self._format[requests.formats]
-        first_price = np.where(auctions.auction_type == 2, 1.0, self._p["factor"])
-        bids = value * first_price[:, None] * self._pressure(books)
+        of_clicks = super().values(requests) - of_showing
+        return np.asarray(of_showing + of_clicks * self._format[requests.formats])
+
+    def _bids(self, requests: Requests, books: Books) -> Floats:
+        first_price = np.where(requests.auctions.auction_type == 2, 1.0, self._p["factor"])
+        bids = self.values(requests) * first_price[:, None] * self._pressure(books)
         return np.asarray(np.minimum(bids, self.facts.ceiling_micros))
 
     def _pressure(self, books: Books) -> float:

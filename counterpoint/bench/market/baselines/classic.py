@@ -14,6 +14,7 @@ from counterpoint.bench.market.baselines.parts import CreativeRule, PaceRule, Sp
 from counterpoint.bench.market.baselines.rates import Log, as_rows
 from counterpoint.bench.market.facts import Facts, Floats
 from counterpoint.bench.market.policy import Answers, Books, Feedback, Requests
+from counterpoint.market.auctions import Rows
 
 ALTERNATIVES_HERE: Final = 4
 UNTUNED: Final = "stationary-v1"
@@ -97,9 +98,13 @@ class Classic:
         weight = log.by_campaign(log.impressions[when].sum(axis=0)) + 1.0
         self._mean = float((self._value * weight).sum() / weight.sum())
 
+    def values(self, requests: Requests) -> Floats:
+        """[auction, campaign] what an impression is thought to be worth, micros CPM."""
+        return np.asarray(self._value[:, requests.auctions.supply].T)
+
     def _bids(self, requests: Requests, books: Books) -> Floats:
         """[auction, campaign] micros CPM."""
-        value = self._value[:, requests.auctions.supply].T
+        value = self.values(requests)
         if self._bid == "flat":
             bids = np.full(value.shape, self._p["flat_cpm"] * 1e6)
         elif self._bid == "value":
@@ -111,13 +116,17 @@ class Classic:
         return np.asarray(np.minimum(bids * self._pace.factor(books), self.facts.ceiling_micros))
 
     def decide(self, requests: Requests, books: Books) -> Answers:
-        auctions, facts = requests.auctions, self.facts
         bids = self._bids(requests, books)
-        limit = self._pace.limit(books)
+        return self.answer(requests, books, bids, bids, self._pace.limit(books))
+
+    def answer(
+        self, requests: Requests, books: Books, bids: Floats, scores_of: Floats, limit: Rows | None
+    ) -> Answers:
+        """``bids`` and ``scores_of``: [auction, campaign]; whose score is highest goes first, among equals, chance."""
+        auctions, facts = requests.auctions, self.facts
         money = books.left_nanos if limit is None else np.minimum(limit, books.left_nanos)
         allowed = open_for(requests, money) & (bids >= auctions.floor_micros[:, None]) & (bids >= 1.0)
-        # whose bid is highest; among equals, chance
-        rank = np.where(allowed, bids * (1.0 + 1e-9 * self._rng.random(bids.shape)), -1.0)
+        rank = np.where(allowed, scores_of * (1.0 + 1e-9 * self._rng.random(bids.shape)), -1.0)
         order = np.argsort(-rank, axis=1, kind="stable")[:, :ALTERNATIVES_HERE]
         creative = np.full(order.shape, -1, dtype=np.int64)
         fits = facts.living(int(auctions.t_ns[0])) & facts.living(int(auctions.t_ns[-1]))
