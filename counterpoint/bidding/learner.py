@@ -72,8 +72,7 @@ ARMS_WITHOUT_PREDICTED_CLICKS = frozenset({"no_agents", "no_creative"})
 ALARMS_FROM = "agent/feedback"
 DOUBT_SHARE = 0.1  # what was learned of an exchange counts for, when its win rate left what was expected
 DOUBT_EVERY_NS = 600 * NS_PER_S  # by exchange
-DECAY_EVERY_NS = 60 * NS_PER_S
-JUDGE_EVERY_NS = NS_PER_S
+DECAY_EVERY_NS, JUDGE_EVERY_NS = 60 * NS_PER_S, NS_PER_S
 SHARE_HALF_LIFE_S = 3_600.0
 ORDER_MICROS_MAX = 10**13  # ten million units: an order above it is an error of whoever told it
 
@@ -420,6 +419,7 @@ class BiddingLearner:
                 )
                 for name, campaign in self._campaigns.items()
             },
+            duals={name: state.paces[name].dual() for name in self._campaigns},
             conversion_rates={
                 name: rates.conversion_rate(name, item.campaign_id, item.expected_conversion_rate)
                 for name, item in items.items()

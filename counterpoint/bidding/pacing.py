@@ -28,6 +28,7 @@ import math
 
 import msgspec
 
+from counterpoint.bidding.duals import NOT_PACED, Dual
 from counterpoint.bidding.policy import LAMBDA_MAX, LAMBDA_MIN
 from counterpoint.bidding.target_cost import TargetCost
 
@@ -59,10 +60,16 @@ class Pace(msgspec.Struct):
     spent: int = 0
     bids: int = 0
     wins: int = 0
+    left: float = 0.0  # as of the last step
+    rest: float = NOT_PACED
     cost: TargetCost = msgspec.field(default_factory=TargetCost)
 
     def multiplier(self, lowest: float) -> float:
         return min(max(math.exp(max(self.log_budget, self.cost.log_lambda)), lowest), LAMBDA_MAX)
+
+    def dual(self) -> Dual:
+        budget, cost = math.exp(self.log_budget), math.exp(self.cost.log_lambda)
+        return Dual(budget, cost, int(self.left), round(self.rest, 6))
 
     def marginal_value(self, lowest: float) -> float:
         """Value at the goal that one more unit of budget would buy: lambda where the budget holds it, else 0, since the
@@ -104,6 +111,7 @@ def step(
         pace.demand *= math.exp(-RELAX * ELASTICITY)
     pace.spent = pace.bids = pace.wins = 0
     pace.cost.step(used, lowest)
+    pace.left, pace.rest = left, max(rest, 0.0)
     if left > 0.0 and pace.share > 0.0:
         wanted = (left + TOMORROW * budget) / (max(rest, 0.0) + TOMORROW)
         solved = math.log(max(pace.demand / pace.share / wanted, 1e-12)) / ELASTICITY
@@ -116,6 +124,7 @@ def unpaced(pace: Pace, lowest: float) -> None:
     used = pace.multiplier(lowest)
     pace.spent = pace.bids = pace.wins = 0
     pace.cost.step(used, lowest)
+    pace.rest = NOT_PACED
     pace.log_budget = math.log(lowest)
 
 

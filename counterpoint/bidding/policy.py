@@ -34,6 +34,7 @@ from counterpoint.bidding.chances import (
     shown_before,
     slot_factors,
 )
+from counterpoint.bidding.duals import Dual, check_duals
 from counterpoint.bidding.features import EXPOSED_MAX, FIELDS, exposure_level, feature
 from counterpoint.bidding.price import (
     CLASSES,
@@ -56,6 +57,7 @@ __all__ = [
     "BiddingFrame",
     "BiddingPolicy",
     "CompiledBidding",
+    "Dual",
     "PriceSteps",
     "WinCurve",
     "checksum",
@@ -105,6 +107,7 @@ class BiddingPolicy(Struct, frozen=True, kw_only=True):
         str, float
     ] = {}  # line item id -> mean prediction, by which impressions are classed
     multipliers: dict[str, float] = {}  # campaign id -> lambda in [LAMBDA_MIN, LAMBDA_MAX]
+    duals: dict[str, Dual] = {}  # campaign id -> what made its multiplier
     # line item id -> value at the goal that one more unit of budget would buy; 0: the budget is not what holds it
     marginal_values: dict[str, float] = {}
     ctr_factors: dict[str, float] = {}  # segment -> observed / predicted clicks
@@ -352,6 +355,7 @@ def validate(policy: BiddingPolicy, catalog_ids: Collection[str] = ()) -> None:
     _check_all("exploration rate", {"": policy.exploration_rate}, 0.0, EXPLORE_RATE_MAX)
     _check_all("exploration span", {"": policy.exploration_span}, 0.0, EXPLORE_SPAN_MAX)
     check_weights(policy.value)
+    check_duals(policy.duals)
     _check_golden(policy)
 
 

@@ -29,20 +29,17 @@ from counterpoint.bidder.frequency import RECORD_BYTES
 from counterpoint.bidder.outgoing import DecisionInput, unpack_input
 from counterpoint.bidder.part import R_CAMPAIGN, R_KEY, R_PURSE
 from counterpoint.bidder.view import View
-from counterpoint.bidding.policy import BiddingPolicy, PriceSteps, explain_price, shown_before
+from counterpoint.bidding.policy import BiddingPolicy, Dual, PriceSteps, explain_price, shown_before
 from counterpoint.catalog.model import MTYPE
-from counterpoint.catalog.normal import domain
 from counterpoint.creative.policy import explain_choice
 from counterpoint.feedback.policy import FeedbackPolicy
-from counterpoint.openrtb.devices import device_os
 from counterpoint.openrtb.identity import restore_request
-from counterpoint.openrtb.objects import Audio, BidRequest, Imp, Video
-from counterpoint.openrtb.sizes import banner_sizes
+from counterpoint.openrtb.objects import BidRequest
 from counterpoint.record.archive import Archive, ArchiveMissing
+from counterpoint.record.asked import asked_of
 from counterpoint.record.find import Found
 from counterpoint.record.story import (
     Asked,
-    AskedImp,
     CreativeShown,
     CurvePoint,
     Difference,
@@ -74,7 +71,7 @@ def explain(found: Found, archive: Archive) -> Story:
         request = restore_request(given.request)
     except msgspec.DecodeError as error:
         return untold(Missing("input", f"the input in the row cannot be read: {error}", damaged=True))
-    asked = _asked(request, given)
+    asked = asked_of(request, given)
     try:
         view = archive.view(given.view_digest)
     except ArchiveMissing as gone:
@@ -394,7 +391,16 @@ class _Rerun:
             ceiling_nanos=int(self.tables.ceilings[campaign]),
             owner_ceiling_nanos=int(self.part.ceilings[campaign]),
             steps=steps,
+            dual=self._dual(campaign),
+            exploration_rate=float(self.bidding.segment_values[0, 1]),
+            exploration_span=float(self.bidding.segment_values[0, 2]),
         )
+
+    def _dual(self, campaign: int) -> Dual | None:
+        policy = self.view.policy("bidding")
+        if self.bidding.fallback or not isinstance(policy, BiddingPolicy):
+            return None
+        return policy.duals.get(self.part.campaigns[campaign].id)
 
     def _policies(self) -> tuple[PolicyUsed, ...]:
         versions = {
@@ -433,45 +439,3 @@ _VERDICTS: Final = {
     kernels.CAPPED: "frequency cap reached",
     kernels.UNKNOWN: "capped, and the person cannot be counted",
 }
-
-
-# ---- the request
-
-
-def _asked(request: BidRequest, given: DecisionInput) -> Asked:
-    site, app, device = request.site, request.app, request.device
-    place = ""
-    if site is not None:
-        place = f"site {domain(site.domain or site.page) or '?'}"
-    elif app is not None:
-        place = f"app {app.bundle or app.domain or '?'}"
-    geo = device.geo if device is not None else None
-    return Asked(
-        imps=tuple(
-            AskedImp(imp.id, _offers(imp), f"{imp.bidfloor:g} {imp.bidfloorcur or 'USD'}")
-            for imp in request.imp
-        ),
-        place=place,
-        country=geo.country if geo is not None else "",
-        region=geo.region if geo is not None else "",
-        os=device_os(device),
-        device_type=device.devicetype if device is not None else 0,
-        user_key=given.user.key,
-        user_records=len(given.user.events) // RECORD_BYTES,
-    )
-
-
-def _offers(imp: Imp) -> tuple[str, ...]:
-    offers: list[str] = []
-    if imp.banner is not None:
-        offers.append(" ".join(["banner", *(f"{w}x{h}" for w, h in banner_sizes(imp.banner))]))
-    for name, timed in (("video", imp.video), ("audio", imp.audio)):
-        if timed is not None:
-            offers.append(f"{name} {_seconds(timed)}")
-    if imp.native is not None:
-        offers.append("native")
-    return tuple(offers)
-
-
-def _seconds(timed: Video | Audio) -> str:
-    return f"{timed.minduration}-{'' if timed.maxduration is None else timed.maxduration} s"

@@ -12,7 +12,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from counterpoint.bidding.policy import PriceSteps
+from counterpoint.bidding.policy import Dual, PriceSteps
 
 LABEL_WIDTH: Final = 11
 FEATURES_SHOWN: Final = 4
@@ -149,6 +149,11 @@ class Pricing(Struct, frozen=True, kw_only=True):
     ceiling_nanos: int  # resolved
     owner_ceiling_nanos: int
     steps: PriceSteps
+    dual: Dual | None = (
+        None  # what made the multiplier; None: the fallback, or a policy of before it was told
+    )
+    exploration_rate: float = 0.0
+    exploration_span: float = 0.0
 
 
 class Rerun(Struct, frozen=True, kw_only=True):
@@ -358,7 +363,12 @@ def _pricing(story: Story, again: Rerun, pricing: Pricing) -> Iterator[str]:
         odds = ", ".join(f"{name} x {click:.3f}" for name, (click, _) in said[:FEATURES_SHOWN])
         yield _row("", f"what features do most to the odds of a click: {odds}")
     yield _row("pacing", f"divided by the multiplier {steps.multiplier:.6f}: v_eff {steps.paced / 1e6:.6f}")
+    if pricing.dual is not None:
+        yield _row("", _dual(story, pricing.dual, steps.multiplier))
     source = f"win curve {steps.curve!r}, {pricing.curve_rows:.0f} rows" if steps.curve else "no win curve"
+    _, _, kind = steps.curve.partition("/~")
+    if kind:
+        source += f" (class {kind} by its chance of a click over the line item's mean)"
     yield _row(
         "shading", f"segment {pricing.segment}, {source}: best expected surplus at {steps.shaded / 1e6:.6f}"
     )
@@ -371,12 +381,24 @@ def _pricing(story: Story, again: Rerun, pricing: Pricing) -> Iterator[str]:
         f"{cpm(pricing.ceiling_nanos)}, its owner's {cpm(pricing.owner_ceiling_nanos)}); {steps.clip or 'not clipped'}",
     )
     explored = "explored: a jittered price" if steps.explored else "not explored"
+    if pricing.exploration_rate > 0.0:
+        explored += f" ({pricing.exploration_rate:.1%} of prices, within {pricing.exploration_span:.0%})"
     yield _row(
         "price",
         f"{_money(story, steps.price)}; {explored}, probability of this price {steps.propensity:.6f}; win rate "
         f"{steps.win_rate:.4f}, expected surplus {steps.score / 1e6:.6f}",
     )
     yield _row("sent", f"{cpm(again.bid_price_micros)} {again.bid_currency} CPM")
+
+
+def _dual(story: Story, dual: Dual, multiplier: float) -> str:
+    said = (
+        f"budget asks for {dual.budget:.6f}, target cost for {dual.cost:.6f}; {dual.binds(multiplier)} binds"
+    )
+    if dual.rest < 0.0:
+        return f"{said}; as soon as possible, no plan"
+    left = f"{dual.left_nanos / 1e9:.6f} {story.currency}".strip()
+    return f"{said}; plan: {left} left for {dual.rest:.4f} of a day"
 
 
 def _after(story: Story) -> Iterator[str]:

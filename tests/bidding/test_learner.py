@@ -272,6 +272,12 @@ def test_spend_ahead_of_the_plan_raises_the_multiplier_and_behind_it_does_not_go
     multipliers = world.policy().multipliers
     assert multipliers["clicks"] > 1.5
     assert multipliers["orders"] == 1.0  # neither bid nor spent: it rests
+    duals = world.policy().duals
+    for name, multiplier in world.policy().multipliers.items():
+        assert multiplier == max(duals[name].budget, duals[name].cost, 1.0)
+    assert duals["clicks"].binds(world.policy().multipliers["clicks"]) == "the budget"
+    assert 0 < duals["clicks"].left_nanos < 100 * 10**9
+    assert duals["clicks"].rest == pytest.approx(1.0, abs=0.01)
 
 
 def test_asap_ignores_the_plan_until_the_money_is_gone() -> None:

@@ -19,7 +19,7 @@ from counterpoint.bidder.keys import KeyRing
 from counterpoint.bidder.signing import Signer
 from counterpoint.bidder.view import View, ViewInputs, compile_view
 from counterpoint.bidding import policy as bidding_policy
-from counterpoint.bidding.policy import BiddingPolicy, WinCurve
+from counterpoint.bidding.policy import BiddingPolicy, Dual, WinCurve
 from counterpoint.budget import policy as budget_policy
 from counterpoint.budget.policy import BudgetPolicy
 from counterpoint.bus.bus import Delivery
@@ -73,6 +73,10 @@ def bidding(version: int, multiplier: float = 1.3) -> PolicyPublished:
         valid_until_ns=START + 10 * HOUR_NS,
         curves={"*": curve, "airwave/audio": audio},
         multipliers={"stride-clicks": multiplier, "volta-launch": 2.0},
+        duals={
+            "stride-clicks": Dual(0.5, multiplier),
+            "harbor-bookings": Dual(1.0, 0.5, 3_500_000_000, 0.25),
+        },
         ctr_factors={"northstar/banner": 1.1},
         conversion_rates={"volta-banner": 0.07},
         exploration_rate=0.1,

@@ -432,3 +432,34 @@ def test_what_a_request_says_cannot_steer_a_terminal(tmp_path: Path) -> None:
     text = told(world, bids[0]).text()
     assert "\x1b" not in text
     assert text.isascii()
+
+
+def test_what_made_the_multiplier_is_told(played: tuple[Auctions, list[BidPlaced]]) -> None:
+    """Both duals, which one binds, what is left of the plan; exploration, and the floor. The fallback has none."""
+    world, bids = played
+    for campaign, multiplier, says in (
+        (
+            "harbor-bookings",
+            1.0,
+            "budget asks for 1.000000, target cost for 0.500000; the budget binds; plan: 3.500000 USD left for 0.2500 of a day",
+        ),
+        (
+            "stride-clicks",
+            0.8,
+            "budget asks for 0.500000, target cost for 0.800000; the target cost binds; as soon as possible, no plan",
+        ),
+    ):
+        bid = next(b for b in bids if (b.arm, b.bidding_version, b.campaign_id) == ("agents", 2, campaign))
+        story = told(world, bid)
+        assert story.again is not None
+        pricing = story.again.pricing
+        assert pricing is not None
+        assert pricing.steps.multiplier == pytest.approx(multiplier)
+        text = story.text()
+        assert says in text
+        assert f"floor {pricing.floor_nanos // 10**6}." in text
+        assert "(10.0% of prices, within 30%)" in text
+    fallback = told(world, next(b for b in bids if b.arm == "no_bidding")).again
+    assert fallback is not None
+    assert fallback.pricing is not None
+    assert fallback.pricing.dual is None
