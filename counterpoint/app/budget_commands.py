@@ -8,15 +8,20 @@ from typing import Annotated
 import msgspec
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-WIDTH_OF_FILES = 240
+from counterpoint.app.options import (
+    WIDTH_OF_FILES,
+    bar,
+    shown_while,
+    stoppable,
+    tables_on,
+    writable,
+    writable_folder,
+    write_out,
+)
+
+WIDTH = 2 * WIDTH_OF_FILES
 train_app = typer.Typer(no_args_is_help=True, help="Training of what is learned beforehand, in simulation.")
-
-
-def _progress() -> Progress:
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-    return Progress(*columns, console=Console(stderr=True))
 
 
 def bench_budget(
@@ -45,10 +50,9 @@ def bench_budget(
     from counterpoint.bench.budget import run
     from counterpoint.bench.market.scoreboard import parse_seeds
 
-    out = Console(markup=False, highlight=False)
-    if not out.is_terminal:
-        out = Console(width=WIDTH_OF_FILES, markup=False, highlight=False)
-    with _progress() as progress:
+    writable(json)
+    writable_folder(keep, plots)
+    with stoppable(), shown_while(bar()) as progress:
         report, times = run.run(
             parts or [],
             parse_seeds(seeds),
@@ -61,8 +65,8 @@ def bench_budget(
             quick=quick,
             progress=progress,
         )
+    tables_on(WIDTH).print(shown(report, times))
     write(report, times, json)
-    out.print(shown(report, times))
 
 
 @train_app.callback()
@@ -94,7 +98,9 @@ def train_budget(
     chosen = parse_seeds(seeds)
     if len(chosen) < 2 or max(chosen) > 99:
         raise ConfigError(f"--seeds {seeds}: training takes two or more of the tuning seeds 0-99")
-    with _progress() as progress:
+    writable_folder(out.parent, report.parent if report is not None else None, keep)
+    writable(out, report)
+    with stoppable(), shown_while(bar()) as progress:
         task = progress.add_task("training", total=1.0)
         course = train(
             chosen,
@@ -114,5 +120,4 @@ def train_budget(
 
 
 def _written(path: Path, raw: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(msgspec.json.format(raw, indent=1) + b"\n")
+    write_out(path, msgspec.json.format(raw, indent=1) + b"\n")

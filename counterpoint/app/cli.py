@@ -9,19 +9,30 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated
 
-import msgspec
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
-from counterpoint.app.budget_commands import bench_budget, train_app
+from counterpoint.app.bench import bench_app
+from counterpoint.app.budget_commands import train_app
 from counterpoint.app.config import load_settings
 from counterpoint.app.ledger import ledger_app
 from counterpoint.app.market import market_app
-from counterpoint.app.options import WIDTH_OF_FILES, ConfigOption, JsonOption, settings_of, write_json
+from counterpoint.app.options import (
+    ConfigOption,
+    JsonOption,
+    bar,
+    console,
+    settings_of,
+    shown_while,
+    stoppable,
+    tables_on,
+    writable,
+    write_json,
+)
 from counterpoint.base.clock import SystemClock
-from counterpoint.base.errors import ConfigError, CounterpointError
+from counterpoint.base.errors import ConfigError, CounterpointError, Stopped
+from counterpoint.base.words import names_of
 from counterpoint.market.logs.terms import Auction, Feedback
 
 app = typer.Typer(
@@ -36,7 +47,6 @@ replay_app = typer.Typer(
 convert_app = typer.Typer(no_args_is_help=True, help="Make OpenRTB requests of other logs.")
 catalog_app = typer.Typer(no_args_is_help=True, help="Check and load catalogs.")
 keys_app = typer.Typer(no_args_is_help=True, help="The HMAC keys of notice and tracking URLs.")
-bench_app = typer.Typer(no_args_is_help=True, help="Benchmarks; figures and commands: docs/benchmarks.md.")
 part_app = typer.Typer(
     no_args_is_help=True, help="Run one part by itself; the supervisor does this.", hidden=True
 )
@@ -53,8 +63,7 @@ for name, sub in (
 ):
     app.add_typer(sub, name=name)
 
-# what people and files say is shown as it is: brackets are no markup, paths are not wrapped
-console = Console(stderr=True, markup=False, highlight=False, soft_wrap=True)
+EXIT_STOPPED = 130  # as shells say it of Ctrl-C
 
 PartConfig = Annotated[Path, typer.Option("--config")]
 
@@ -195,14 +204,11 @@ def replay_openrtb(
     missing = [str(file) for file in files if not file.is_file()]
     if missing:
         raise ConfigError(f"no such file: {', '.join(missing)}")
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console) as progress:
+    writable(json)
+    with stoppable(), shown_while(bar(counts=True)) as progress:
         report = asyncio.run(replay_files(files, url, exchange, catalog, progress))
+    tables_on().print(show(report))
     write_json(json, report)
-    out = Console()
-    if not out.is_terminal:
-        out = Console(width=WIDTH_OF_FILES)
-    out.print(show(report))
     raise typer.Exit(1 if report.invalid or report.unreachable else 0)
 
 
@@ -219,7 +225,8 @@ def replay_auctions(
     ] = "1/16",
     feedback: Annotated[Feedback, typer.Option(help="What a policy is told of an auction.")] = Feedback.FULL,
     policy: Annotated[
-        list[str] | None, typer.Option(help="By name, as often as wanted. Left out: constant and linear.")
+        list[str] | None,
+        typer.Option(help="By name, as often as wanted or with commas. Left out: constant and linear."),
     ] = None,
     train_fraction: Annotated[str, typer.Option(help="Of each file, the earlier part: tunes.")] = "1/2",
     pctr_cap: Annotated[
@@ -237,7 +244,7 @@ def replay_auctions(
     settings = ReplaySettings(
         auction=auction,
         feedback=feedback,
-        policies=tuple(policy or ("constant", "linear")),
+        policies=names_of(policy or ("constant", "linear")),
         budget_fraction=budget_fraction,
         train_fraction=train_fraction,
         pctr_cap_quantile=pctr_cap,
@@ -245,11 +252,11 @@ def replay_auctions(
         resamples=resamples,
         seed=seed,
     )
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console) as progress:
+    writable(json)
+    with stoppable(), shown_while(bar(counts=True)) as progress:
         report = replay_logs(files, settings, progress)
-    write_json(json, report)
     Console(markup=False, highlight=False).print(show(report))
+    write_json(json, report)
 
 
 @convert_app.command("ipinyou-raw")
@@ -260,8 +267,7 @@ def convert_ipinyou(
     """Make real OpenRTB 2.6 requests of raw log lines: JSON lines that 'replay openrtb' posts to a bidder."""
     from counterpoint.app.log_replay import convert_ipinyou_raw, show_converted
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console) as progress:
+    with stoppable(), shown_while(bar(counts=True)) as progress:
         report, target = convert_ipinyou_raw(file, out, progress)
     Console(markup=False, highlight=False).print(show_converted(report, target))
 
@@ -320,188 +326,6 @@ def keys_rotate(config: ConfigOption = None) -> None:
     )
 
 
-# ---- benchmarks
-
-
-@bench_app.command("latency")
-def bench_latency(
-    json: JsonOption = None,
-    line_items: Annotated[
-        list[int] | None, typer.Option(help="Sizes of the catalog; default all three.")
-    ] = None,
-    seconds: Annotated[float | None, typer.Option(min=1, help="Length of each measurement.")] = None,
-) -> None:
-    """CPU, throughput and latency of the bidder over HTTP, as ratios to a bare server and to nginx in the same run."""
-    from counterpoint.bench import latency
-
-    config = latency.LatencyConfig()
-    if line_items:
-        config = msgspec.structs.replace(config, line_items=tuple(line_items))
-    if seconds is not None:
-        config = msgspec.structs.replace(config, seconds=seconds)
-    with console.status("measuring: a few minutes for each size of the catalog"):
-        report = latency.run(json, config)
-    Console().print_json(data={key: value for key, value in report.items() if key != "by_line_items"})
-
-
-@bench_app.command("delivery")
-def bench_delivery(json: JsonOption = None, seed: int = 1) -> None:
-    """How much of a budget is delivered, and how much overspent, with the real ledger in simulated time."""
-    from counterpoint.bench import delivery
-
-    results = []
-    for result in delivery.run(seed):
-        Console().print(result.line(), highlight=False, markup=False)
-        results.append(result)
-    write_json(json, results)
-
-
-@bench_app.command("parity")
-def bench_parity(
-    scenario: Annotated[
-        list[str] | None, typer.Option(help="By name or path, as often as wanted; default stationary-v1.")
-    ] = None,
-    seeds: Annotated[
-        str, typer.Option(help="0-99 tune, 100-199 validate, 10000 and above test.")
-    ] = "100-104",
-    auctions: Annotated[int, typer.Option(min=100, help="Of each scenario, from its beginning.")] = 2_000,
-    agents: Annotated[str, typer.Option(help="Live learners: all, none, or names with commas.")] = "all",
-    step_s: Annotated[int, typer.Option(min=1, max=100, help="Market seconds between two ticks.")] = 60,
-    json: JsonOption = None,
-) -> None:
-    """The market driven in process and over HTTP: same bytes, and paired differences of outcomes."""
-    from counterpoint.bench import parity
-    from counterpoint.bench.market.scoreboard import parse_seeds
-    from counterpoint.market.live.agents import agents_named
-    from counterpoint.market.load import find_scenario
-
-    scenarios = [find_scenario(name) for name in scenario or ["stationary-v1"]]
-    wanted, chosen = agents_named(agents), parse_seeds(seeds)
-    pairs = []
-    with Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        console=console,
-    ) as progress:
-        task = progress.add_task("both ways", total=len(scenarios) * len(chosen))
-        for each in scenarios:
-            for seed in chosen:
-                pairs.append(parity.pair(each, seed, auctions, wanted, step_s))
-                progress.advance(task)
-    for table in parity.tables(pairs):
-        Console(width=None if sys.stdout.isatty() else WIDTH_OF_FILES).print(table)
-    write_json(json, {"pairs": pairs, "differences": parity.differences(pairs)})
-    if not all(d.agrees for d in parity.differences(pairs)):
-        raise typer.Exit(1)
-
-
-@bench_app.command("money")
-def bench_money(
-    parts: Annotated[
-        list[str] | None, typer.Option("--part", help="simulation, kills, speed; as often as wanted.")
-    ] = None,
-    operations: Annotated[int, typer.Option(min=1_000, help="Of the simulation.")] = 10_000_000,
-    rounds: Annotated[int, typer.Option(min=1, help="How often a process is killed.")] = 100,
-    seed: int = 1,
-    database: Annotated[
-        str | None, typer.Option(help="postgresql://...; left out: SQLite in a folder of its own.")
-    ] = None,
-    json: JsonOption = None,
-) -> None:
-    """Random operations by 16 bidders over the real books, kill -9 of real processes, settlements a second."""
-    from counterpoint.bench.money import run
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console) as progress:
-        report = run.run(parts or list(run.PARTS), operations, rounds, seed, database, progress)
-    write_json(json, report)
-    Console(markup=False, highlight=False, soft_wrap=True).print(run.shown(report))
-    raise typer.Exit(0 if report.right else 1)
-
-
-@bench_app.command("bidding")
-def bench_bidding(
-    json: JsonOption = None,
-    data: Annotated[
-        Path | None, typer.Option(help="Folder of the real logs; without it what needs them is skipped.")
-    ] = None,
-    parts: Annotated[
-        list[str] | None, typer.Option(help="By name, as often as wanted or with commas; default all.")
-    ] = None,
-    seeds: Annotated[
-        str, typer.Option(help="0-99 tune, 100-199 validate, 10000 and above test.")
-    ] = "100-129",
-    plots: Annotated[Path | None, typer.Option(help="Draw plots (PNG) into this folder.")] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="Small: to see that it runs. No verdicts.")] = False,
-) -> None:
-    """Bar by bar what the Bidding agent must show: shading, budgets, cost per acquisition, pacing, cost."""
-    from counterpoint.bench.bidding import run
-    from counterpoint.bench.market.scoreboard import parse_seeds
-
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-    out = Console(markup=False, highlight=False)
-    if not out.is_terminal:
-        out = Console(width=2 * WIDTH_OF_FILES, markup=False, highlight=False)
-    with Progress(*columns, console=console) as progress:
-        report, times = run.run(parts or [], parse_seeds(seeds), data, plots, quick, progress)
-    run.write(report, times, json)
-    out.print(run.shown(report, times))
-
-
-bench_app.command("budget")(bench_budget)
-
-
-@bench_app.command("market")
-def bench_market(
-    scenario: Annotated[
-        list[str], typer.Option(help="By name or path, as often as wanted or with commas; or all.")
-    ],
-    policies: Annotated[
-        list[str] | None, typer.Option(help="By name, as often as wanted or with commas.")
-    ] = None,
-    seeds: Annotated[
-        str, typer.Option(help="0-99 tune, 100-199 validate, 10000 and above test.")
-    ] = "100-129",
-    against: Annotated[str, typer.Option(help="Whom the others are compared with.")] = "manual",
-    effect: Annotated[float, typer.Option(help="Least gain worth telling: sets the sample size.")] = 0.05,
-    auctions: Annotated[int | None, typer.Option(min=100, help="Another length of every scenario.")] = None,
-    check_ordering: Annotated[
-        bool, typer.Option("--check-ordering", help="Only: do oracle and bounds stand above everybody?")
-    ] = False,
-    jobs: Annotated[int, typer.Option(min=1, help="Processes; seeds are shared out among them.")] = 1,
-    keep: Annotated[
-        Path | None, typer.Option(help="Keep finished seeds in this file, and go on from it: of one code.")
-    ] = None,
-    json: JsonOption = None,
-    html: Annotated[Path | None, typer.Option(help="Write a report with plots to this file.")] = None,
-) -> None:
-    """The scoreboard of the simulated market: baselines, oracles and bounds, compared by paired seeds."""
-    from counterpoint.bench.market import players, show
-
-    chosen = policies or list(players.DEFAULT)
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-    out = Console(markup=False, highlight=False)
-    if not out.is_terminal:
-        out = Console(width=WIDTH_OF_FILES, markup=False, highlight=False)
-    with Progress(*columns, console=console) as progress:
-        if check_ordering:
-            broken = show.ordered(scenario, chosen, seeds, auctions, progress, jobs, keep)
-        else:
-            board, timings = show.played(
-                scenario, chosen, seeds, against, effect, auctions, progress, jobs, keep
-            )
-            broken = board.ordering
-    if check_ordering:
-        out.print("\n".join(show.ordering_lines(broken)) or "oracle and bounds stand above everybody")
-        write_json(json, broken)
-    else:
-        show.write(board, timings, json, html)
-        out.print(show.shown(board))
-    raise typer.Exit(1 if broken else 0)
-
-
 # ---- parts
 
 
@@ -544,6 +368,9 @@ def main() -> None:
     """The command line; what the world did wrong is one line on stderr, not a traceback."""
     try:
         app()
+    except Stopped as stopped:
+        console.print(f"stopped: {stopped}")
+        sys.exit(EXIT_STOPPED)
     except CounterpointError as error:
         console.print(Text.assemble(("error: ", "red"), str(error)))
         sys.exit(2)

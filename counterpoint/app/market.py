@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +9,16 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
+
+from counterpoint.app.options import (
+    shown_while,
+    stoppable,
+    tables_on,
+    writable,
+    writable_folder,
+    write_json,
+    write_out,
+)
 
 market_app = typer.Typer(
     no_args_is_help=True, help="Simulated markets; scenarios, keys, formulas: docs/market.md."
@@ -21,7 +30,7 @@ SeedOption = Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Which world
 
 
 def _out() -> Console:
-    return Console(width=None if sys.stdout.isatty() else WIDTH_OF_FILES)
+    return tables_on(WIDTH_OF_FILES)
 
 
 AgentsOption = Annotated[
@@ -53,7 +62,9 @@ def describe(
     from counterpoint.market.describe import survey, tables
     from counterpoint.market.load import find_scenario
 
-    seen = survey(find_scenario(name), seed)
+    scenario = find_scenario(name)
+    writable_folder(out)
+    seen = survey(scenario, seed)
     console = _out()
     for table in tables(seen):
         console.print(table)
@@ -75,8 +86,9 @@ def fit(
     """Fit prices, traffic and delays to real logs, and say how far the simulated market is from them."""
     from counterpoint.market.fit import FIT_AUCTIONS, FIT_SCENARIO, FIT_SEED, fit_all
 
+    writable_folder(out)
     console = _out()
-    with console.status("fitting"):
+    with stoppable(), console.status("fitting"):
         fits = fit_all(data)
     table = Table(title=f"{FIT_SCENARIO}, seed {FIT_SEED}, {FIT_AUCTIONS:,} auctions, against real logs")
     for head in (
@@ -192,11 +204,26 @@ def play(
     scenario = find_scenario(name)
     if auctions is not None:
         scenario = resized(scenario, auctions)
-    with bar() as progress:
-        played = play_shown(scenario, seed, agents_named(agents), step, log, progress)
+    writable(json, log)
+    wanted = agents_named(agents)
+    with (
+        shown_while(bar()) as progress,
+        stoppable(lambda: f"{_done(progress)} auctions played; nothing is written"),
+    ):
+        played, lines = play_shown(scenario, seed, wanted, step, log is not None, progress)
     _out().print(table_of(played))
     if json is not None:
-        json.write_bytes(as_json(played))
+        write_out(json, as_json(played))
+    if log is not None:
+        write_out(log, lines)
+
+
+def _done(progress: Progress) -> str:
+    return (
+        "no"
+        if not progress.tasks
+        else f"{progress.tasks[0].completed:,.0f} of {progress.tasks[0].total:,.0f}"
+    )
 
 
 RateOption = Annotated[
@@ -213,6 +240,7 @@ def catalog(
         Path | None, typer.Option("--out", help="Folder of the system. Left out: var/market/NAME.")
     ] = None,
     port: Annotated[int, typer.Option(min=1, max=65_535, help="Where the bidder will listen.")] = 8080,
+    force: Annotated[bool, typer.Option("--force", help="Write over the files of an earlier call.")] = False,
 ) -> None:
     """Write the scenario's demand as a catalog with a configuration, to run a real bidder on."""
     from counterpoint.app.market_wire import write_system
@@ -220,7 +248,7 @@ def catalog(
 
     scenario = find_scenario(name)
     folder = out if out is not None else Path("var") / "market" / scenario.name
-    config = write_system(scenario, rate, port, folder)
+    config = write_system(scenario, rate, port, folder, force)
     console = _out()
     for line in (
         f"wrote {config}. Next, each in its own terminal:",
@@ -246,22 +274,22 @@ def exchange(
     """Play a scenario as an exchange over HTTP against a running bidder: requests, notices, people."""
     import asyncio
 
-    import msgspec
-
     from counterpoint.app.market_wire import bar, play_over_wire
     from counterpoint.market.load import find_scenario
     from counterpoint.market.world_market import times_faster
 
     scenario = find_scenario(name)
     console = _out()
-    console.print(
-        f"{scenario.name}, seed {seed}: {scenario.auctions:,} auctions of {scenario.days} days at {rate:g} a second; "
-        f"market time passes {times_faster(scenario, rate):,.0f} times as fast as the wall's, and so do delays.",
-        highlight=False,
-        soft_wrap=True,
-    )
-    with bar() as progress:
-        played = asyncio.run(play_over_wire(scenario, seed, url, rate, seconds, progress))
+    writable(json)
+
+    def found() -> None:
+        console.print(
+            f"{scenario.name}, seed {seed}: {scenario.auctions:,} auctions of {scenario.days} days at {rate:g} a second; "
+            f"market time passes {times_faster(scenario, rate):,.0f} times as fast as the wall's, and so do delays.",
+            soft_wrap=True,
+        )
+
+    with shown_while(bar()) as progress:
+        played = asyncio.run(play_over_wire(scenario, seed, url, rate, seconds, progress, found))
     console.print(played.table())
-    if json is not None:
-        json.write_bytes(msgspec.json.format(msgspec.json.encode(played.as_json()), indent=2) + b"\n")
+    write_json(json, played.as_json())

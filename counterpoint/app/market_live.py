@@ -5,7 +5,6 @@ from __future__ import annotations
 import resource
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, Final
 
 import msgspec
@@ -21,7 +20,6 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from counterpoint.base.files import write_atomically
 from counterpoint.market.live.play import Game, Line, Played, encode_lines
 from counterpoint.market.live.tempo import Tempo
 from counterpoint.market.scenario import Scenario, resized
@@ -47,10 +45,10 @@ def play_shown(
     seed: int,
     agents: tuple[str, ...],
     step_s: int,
-    log_to: Path | None,
+    logged: bool,
     progress: Progress,
-) -> Played:
-    """``log_to``: the decision log, JSON lines."""
+) -> tuple[Played, bytes]:
+    """And where ``logged`` the decision log, JSON lines."""
     task = progress.add_task(f"{scenario.name}, seed {seed}", total=scenario.auctions)
     lines: list[Line] = []
     game = Game(
@@ -58,15 +56,13 @@ def play_shown(
         seed,
         agents=agents,
         tempo=Tempo(step_s=step_s),
-        log=lines.append if log_to is not None else None,
+        log=lines.append if logged else None,
     )
     try:
         played = game.play(lambda n: progress.advance(task, n))
     finally:
         game.system.close()
-    if log_to is not None:
-        write_atomically(log_to, encode_lines(lines))
-    return played
+    return played, encode_lines(lines)
 
 
 def table_of(played: Played) -> Table:

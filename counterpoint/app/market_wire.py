@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -50,13 +51,17 @@ port = {port}
 """
 
 
-def write_system(scenario: Scenario, requests_per_s: float, port: int, folder: Path) -> Path:
+def write_system(
+    scenario: Scenario, requests_per_s: float, port: int, folder: Path, force: bool = False
+) -> Path:
     """``folder/catalog.json`` and ``folder/config.toml``, which is returned. Raises :class:`ConfigError` where it
-    holds a system already, or cannot be written."""
+    holds a system already and not ``force``, or cannot be written."""
     faster = times_faster(scenario, requests_per_s)
     config = folder / "config.toml"
-    if config.exists():
-        raise ConfigError(f"{config}: there already; name another folder with --out, or remove it")
+    if config.exists() and not force:
+        raise ConfigError(
+            f"{config}: there already; name another folder with --out, write over it with --force, or edit its port"
+        )
     try:
         folder.mkdir(parents=True, exist_ok=True)
         write_atomically(folder / "catalog.json", catalog_json(catalogue(scenario, faster=faster)))
@@ -124,15 +129,22 @@ class Played(Struct, frozen=True, kw_only=True):
 
 
 async def play_over_wire(
-    scenario: Scenario, seed: int, url: str, requests_per_s: float, seconds: float, progress: Progress
+    scenario: Scenario,
+    seed: int,
+    url: str,
+    requests_per_s: float,
+    seconds: float,
+    progress: Progress,
+    found: Callable[[], None],
 ) -> Played:
-    """Play for ``seconds``, or to the scenario's end. Raises :class:`ConfigError` where no bidder of this scenario answers."""
+    """``found`` is called when the bidder has answered. Play for ``seconds``, or to the scenario's end. Raises :class:`ConfigError` where no bidder of this scenario answers."""
     try:
         client = HttpClient(url, CONNECTIONS, TIMEOUT_S)
     except ValueError as error:
         raise ConfigError(f"--url {error}") from error
     try:
         await _ready(client, url)
+        found()
         house = House(World(scenario, seed))
         market = WorldMarket(house, requests_per_s)
         exchange = _exchange(scenario, market, client, requests_per_s)

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import msgspec
 import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from counterpoint.app.config import Settings, load_settings
-from counterpoint.base.errors import ConfigError
+from counterpoint.base.errors import ConfigError, Stopped
 
 WIDTH_OF_FILES = 120  # of tables where there is no terminal to say how wide
 
 ConfigOption = Annotated[
     Path | None, typer.Option("--config", help="Configuration file (TOML). Left out: the demo's, in ./var.")
 ]
+# what people and files say is shown as it is: brackets are no markup, paths are not wrapped
+console = Console(stderr=True, markup=False, highlight=False, soft_wrap=True)
 JsonOption = Annotated[Path | None, typer.Option("--json", help="Write the result as JSON to this file.")]
 
 
@@ -31,4 +38,85 @@ def settings_of(config: Path | None) -> Settings:
 
 def write_json(path: Path | None, value: object) -> None:
     if path is not None:
-        path.write_bytes(msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n")
+        write_out(path, msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n")
+
+
+def write_out(path: Path, raw: bytes) -> None:
+    """Raises :class:`ConfigError`: a disk can be full after :func:`writable` said yes."""
+    try:
+        path.write_bytes(raw)
+    except OSError as error:
+        raise ConfigError(_not_written(path, error)) from error
+
+
+def writable(*paths: Path | None) -> None:
+    """Tried before the work whose result goes there. Raises :class:`ConfigError`; None: nothing is to be written."""
+    for path in paths:
+        if path is None:
+            continue
+        if path.is_dir():
+            raise ConfigError(f"{path}: is a folder; name a file in it")
+        if not path.parent.is_dir():
+            raise ConfigError(f"{path}: there is no folder {path.parent}; make it, or name another file")
+        there = path.exists()
+        if there and not path.is_file():
+            continue  # a pipe or a terminal: nothing can be tried without being read
+        try:
+            with path.open("ab"):
+                pass
+            if not there:
+                path.unlink()
+        except OSError as error:
+            raise ConfigError(_not_written(path, error)) from error
+
+
+def _not_written(path: Path, error: OSError) -> str:
+    return f"{path}: cannot be written ({error.strerror}); name another file"
+
+
+def writable_folder(*paths: Path | None) -> None:
+    """Made where it is not there. Raises :class:`ConfigError`."""
+    for path in paths:
+        if path is not None:
+            try:
+                path.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise ConfigError(
+                    f"{path}: cannot be a folder ({error.strerror}); name another folder"
+                ) from error
+
+
+def tables_on(width: int = WIDTH_OF_FILES) -> Console:
+    """Standard output: as wide as its terminal or COLUMNS say, ``width`` where neither does."""
+    told = os.environ.get("COLUMNS", "").isdigit()
+    out = Console(markup=False, highlight=False)
+    return out if out.is_terminal or told else Console(width=width, markup=False, highlight=False)
+
+
+def bar(counts: bool = False) -> Progress:
+    columns = [TextColumn("{task.description}", markup=False), BarColumn()]
+    if counts:
+        columns.append(MofNCompleteColumn())
+    return Progress(*columns, TimeElapsedColumn(), console=console)
+
+
+@contextmanager
+def shown_while(progress: Progress) -> Iterator[Progress]:
+    """The bar; gone where an error is to be read instead."""
+    progress.start()
+    try:
+        yield progress
+    except BaseException:
+        progress.live.transient = True
+        progress.live.stop()  # progress.stop() would leave an empty line in a file
+        raise
+    progress.stop()
+
+
+@contextmanager
+def stoppable(told: Callable[[], str] = lambda: "nothing is written") -> Iterator[None]:
+    """Ctrl-C becomes :class:`Stopped`, one line and exit code 130; ``told`` says what is done and kept."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise Stopped(told()) from None

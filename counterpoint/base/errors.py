@@ -25,3 +25,7 @@ class BusRefused(CounterpointError):
 
 class PolicyRefused(CounterpointError):
     """A published policy failed validation; the last good one stays."""
+
+
+class Stopped(CounterpointError):
+    """Somebody pressed Ctrl-C. The message says how far it came and what is kept."""

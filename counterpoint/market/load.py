@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import tomllib
 from collections.abc import Iterator
 from functools import cache
@@ -14,6 +13,7 @@ import msgspec
 
 from counterpoint.base.errors import ConfigError
 from counterpoint.base.money import MICROS_PER_UNIT, PRICE_MICROS_MAX
+from counterpoint.base.words import instead_of
 from counterpoint.catalog.model import Media
 from counterpoint.market.scenario import Jump, Outage, Scenario, Shock
 
@@ -48,9 +48,10 @@ class ScenarioError(ConfigError):
 def scenario_named(name: str) -> Scenario:
     """One of :data:`NAMES`. Raises :class:`ScenarioError` for another name."""
     if name not in NAMES:
-        close = difflib.get_close_matches(name, NAMES, 1)
-        cure = f"did you mean {close[0]!r}?" if close else f"there are: {', '.join(NAMES)}"
-        raise ScenarioError(f"no scenario is called {name!r}; {cure} Your own: give the path of a .toml file")
+        cure = instead_of(name, NAMES)
+        raise ScenarioError(
+            f"no scenario is called {name!r}; {cure} (for your own, give the path of a .toml file)"
+        )
     return _build(_raw(name, Path(f"{name}.toml")), f"{name}.toml")
 
 
@@ -131,7 +132,7 @@ def _told(error: msgspec.ValidationError) -> str:
     key = where.strip("`").removeprefix("$").removeprefix(".") or "the file"
     if "unknown field" in what:
         return f"{key}: {what}; take it out or mend its spelling, docs/market.md lists every key"
-    return f"{key}: {what}; docs/market.md says what it may be"
+    return f"{key}: {what}; mend the value, docs/market.md says what the key means"
 
 
 def problems(scenario: Scenario) -> Iterator[str]:

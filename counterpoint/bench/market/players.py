@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
 from typing import Final
 
@@ -10,6 +9,8 @@ import msgspec
 import numpy as np
 
 from counterpoint.base.errors import ConfigError
+from counterpoint.base.words import instead_of
+from counterpoint.bench.market import own
 from counterpoint.bench.market.agent_player import PPM, Bidding
 from counterpoint.bench.market.baselines.classic import tuned
 from counterpoint.bench.market.baselines.ladder import LADDER, constant_split
@@ -82,19 +83,25 @@ TITLES: Final = {
 }
 
 
+def title_of(name: str) -> str:
+    return own.title(name) if own.known(name) else TITLES[name]
+
+
 def check_names(names: tuple[str, ...]) -> None:
     """Raises :class:`ConfigError` with a cure."""
     for name in names:
         if name not in NAMES:
-            close = difflib.get_close_matches(name, NAMES, 1)
-            cure = f"did you mean {close[0]!r}?" if close else f"there are: {', '.join(NAMES)}"
-            raise ConfigError(f"no policy is called {name!r}; {cure}")
+            if not own.known(name):
+                raise ConfigError(f"no policy is called {name!r}; {instead_of(name, NAMES)}")
+            own.make(name)
         if names.count(name) > 1:
             raise ConfigError(f"policy {name!r} is named twice; take one out")
 
 
 def play_named(name: str, world: World, facts: Facts, progress: Callable[[int], None] | None = None) -> Run:
-    """A run of the player called ``name`` (one of :data:`NAMES`)."""
+    """A run of the player called ``name`` (one of :data:`NAMES`, or from outside: ``own``)."""
+    if own.known(name):
+        return msgspec.structs.replace(play(world, own.make(name), facts, progress), policy=name)
     if name in LIVE:
         return play_live(name, world, facts, progress)
     if name not in HINDSIGHT:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
@@ -11,8 +12,9 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
-from counterpoint.base.errors import ConfigError
+from counterpoint.base.errors import ConfigError, Stopped
 from counterpoint.base.ids import digest
+from counterpoint.bench.market import own
 from counterpoint.bench.market.baselines.classic import UNTUNED, constants
 from counterpoint.bench.market.facts import NANOS, facts_of
 from counterpoint.bench.market.oracles import bounds
@@ -52,10 +54,12 @@ class Round(Struct, frozen=True, kw_only=True):
     timings: list[Timing]
 
 
-def constants_digest(scenario: str) -> str:
-    """Of what its players play with."""
+def constants_digest(scenario: str, players: Sequence[str] = ()) -> str:
+    """Of what its players play with; of those from outside the source."""
     tables = constants()
-    return digest(msgspec.json.encode(tables.get(scenario, tables[UNTUNED]), order="sorted"))
+    made_of: object = tables.get(scenario, tables[UNTUNED])
+    outside = own.sources(players)
+    return digest(msgspec.json.encode([made_of, outside] if outside else made_of, order="sorted"))
 
 
 def play_round(
@@ -90,7 +94,7 @@ def play_round(
         )
     return Round(
         digest=scenario.digest,
-        constants=constants_digest(scenario.name),
+        constants=constants_digest(scenario.name, policies),
         warm_up_days=facts.warm_up_days,
         bounds=of_seed,
         scores=scores,
@@ -115,11 +119,16 @@ def play_rounds(
     """All of them, by scenario, then seed, however many processes played them.
 
     ``keep``: a file of finished rounds, one a line. Those in it with the same scenario, seed, policies and constants are not
-    played again; it does not see other changes of the code, so begin a new file after one. Raises :class:`ConfigError`.
+    played again; it does not see other changes of the code, so begin a new file after one. Raises :class:`ConfigError`,
+    and on Ctrl-C :class:`Stopped`.
     """
     if not 1 <= jobs <= JOBS_MAX:
         raise ConfigError(f"{jobs} jobs; between 1 and {JOBS_MAX} make sense, as many as there are cores")
     names = tuple(policies)
+    if jobs > 1 and not own.REGISTERED.keys().isdisjoint(names):
+        raise ConfigError(
+            "a registered player is known to this process alone; name it MODULE:CLASS, or take jobs=1"
+        )
     wanted = [(scenario, seed) for scenario in scenarios for seed in seeds]
     done = {} if keep is None else _kept(keep, names)
     todo = [(scenario, seed) for scenario, seed in wanted if (scenario.digest, seed) not in done]
@@ -127,11 +136,16 @@ def play_rounds(
         missing = {(scenario.digest, seed) for scenario, seed in todo}
         old = sum(s.auctions for s, seed in wanted if (s.digest, seed) not in missing)
         progress("kept from before", old * (len(names) + 1))
-    for played in _played(todo, names, jobs, progress):
-        done[played.digest, played.bounds.seed] = played
-        if keep is not None:
-            with keep.open("ab") as file:
-                file.write(msgspec.json.encode(played) + b"\n")
+    try:
+        for played in _played(todo, names, jobs, progress):
+            if keep is not None:
+                with keep.open("ab") as file:
+                    file.write(msgspec.json.encode(played) + b"\n")
+            done[played.digest, played.bounds.seed] = played
+    except KeyboardInterrupt:
+        count = sum((scenario.digest, seed) in done for scenario, seed in wanted)
+        kept = "with --keep FILE they are kept, and" if keep is None else f"they are kept in {keep}, and"
+        raise Stopped(f"{count} of {len(wanted)} seeds done; {kept} the same command goes on") from None
     return [done[scenario.digest, seed] for scenario, seed in wanted]
 
 
@@ -144,15 +158,26 @@ def _played(
         return
     # spawned: a fork would take along whatever threads there are
     with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as pool:
-        running = {
-            pool.submit(_job, msgspec.json.encode(scenario), seed, names): scenario for scenario, seed in todo
-        }
-        for future in as_completed(running):
-            played = msgspec.json.decode(future.result(), type=Round)
-            if progress is not None:
-                where = f"{played.bounds.scenario} seed {played.bounds.seed}"
-                progress(where, running[future].auctions * (len(names) + 1))
-            yield played
+        here = signal.signal(signal.SIGINT, signal.SIG_IGN)  # inherited: a Ctrl-C is answered here alone
+        try:
+            running = {
+                pool.submit(_job, msgspec.json.encode(scenario), seed, names): scenario
+                for scenario, seed in todo
+            }
+        finally:
+            signal.signal(signal.SIGINT, here)
+        try:
+            for future in as_completed(running):
+                played = msgspec.json.decode(future.result(), type=Round)
+                if progress is not None:
+                    where = f"{played.bounds.scenario} seed {played.bounds.seed}"
+                    progress(where, running[future].auctions * (len(names) + 1))
+                yield played
+        except (KeyboardInterrupt, GeneratorExit):
+            pool.shutdown(wait=False, cancel_futures=True)
+            for child in multiprocessing.active_children():
+                child.terminate()
+            raise
 
 
 def _kept(path: Path, names: tuple[str, ...]) -> dict[tuple[str, int], Round]:
@@ -163,11 +188,15 @@ def _kept(path: Path, names: tuple[str, ...]) -> dict[tuple[str, int], Round]:
         try:
             played = msgspec.json.decode(line, type=Round)
         except msgspec.DecodeError as error:
+            if number == 1:
+                raise ConfigError(
+                    f"{path}: holds no finished seeds ({error}); name a new file, or one that --keep wrote"
+                ) from None
             raise ConfigError(
                 f"{path}, line {number}: {error}; take the line out, its seed is played again"
             ) from None
         if (
-            played.constants == constants_digest(played.bounds.scenario)
+            played.constants == constants_digest(played.bounds.scenario, names)
             and tuple(s.policy for s in played.scores) == names
         ):
             out[played.digest, played.bounds.seed] = played

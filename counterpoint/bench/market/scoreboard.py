@@ -12,7 +12,8 @@ import numpy as np
 from msgspec import Struct
 
 from counterpoint.base.errors import ConfigError
-from counterpoint.bench.market.players import HINDSIGHT, ORACLES, TITLES, check_names
+from counterpoint.bench.market import own
+from counterpoint.bench.market.players import HINDSIGHT, ORACLES, check_names, title_of
 from counterpoint.bench.market.rounds import Report, SeedBounds, Timing, play_rounds
 from counterpoint.bench.market.statistics import Comparison, Score, compare
 from counterpoint.market.scenario import Scenario
@@ -68,6 +69,17 @@ class Ordering(Struct, frozen=True, kw_only=True):
     its_value: float
 
 
+class Checked(Struct, frozen=True, kw_only=True):
+    """Where the order does not hold, and among whom it was looked for."""
+
+    scenarios: tuple[str, ...]
+    digests: dict[str, str]
+    auctions: dict[str, int]
+    seeds: tuple[int, ...]
+    policies: tuple[str, ...]
+    ordering: list[Ordering]
+
+
 class Scoreboard(Struct, frozen=True, kw_only=True):
     """The same bytes for the same settings and scenarios; times are kept apart (``rounds.Timing``)."""
 
@@ -96,12 +108,26 @@ def parse_seeds(text: str) -> tuple[int, ...]:
             first, last = int(low), int(high or low)
         except ValueError:
             raise ConfigError(f"seeds {text!r}: {part!r} is no number; write 100-129 or 0,3,5-7") from None
-        if first > last or last - first >= SEEDS_MAX:
-            raise ConfigError(f"seeds {text!r}: {part!r} runs backwards or is longer than {SEEDS_MAX}")
+        if first > last:
+            raise ConfigError(f"seeds {text!r}: {part!r} runs backwards; write {last}-{first}")
+        if last - first >= SEEDS_MAX:
+            raise ConfigError(f"seeds {text!r}: {part!r} is longer than {SEEDS_MAX:,} seeds; take fewer")
         seeds += range(first, last + 1)
     if len(set(seeds)) < len(seeds):
         raise ConfigError(f"seeds {text!r}: one is named twice; a seed counts once")
     return tuple(seeds)
+
+
+def check_game(scenarios: Sequence[Scenario], policies: Sequence[str], against: str, effect: float) -> None:
+    """Raises :class:`ConfigError`."""
+    if against not in policies:
+        raise ConfigError(
+            f"compared against {against!r}, which does not play; add it to --policies or name one that does"
+        )
+    if len({s.name for s in scenarios}) < len(scenarios):
+        raise ConfigError("a scenario is named twice; take one out")
+    if not 0.0 < effect <= 10.0:
+        raise ConfigError(f"effect {effect} is no gain; 0.05 stands for 5 %")
 
 
 def run(
@@ -116,14 +142,7 @@ def run(
 ) -> tuple[Scoreboard, list[Timing]]:
     """Every policy on every scenario and seed; policies of one seed meet the same world. ``jobs``, ``keep``: :func:`play_rounds`."""
     check_names(tuple(policies))
-    if against not in policies:
-        raise ConfigError(
-            f"compared against {against!r}, which does not play; add it to --policies or name one that does"
-        )
-    if len({s.name for s in scenarios}) < len(scenarios):
-        raise ConfigError("a scenario is named twice; take one out")
-    if not 0.0 < effect <= 10.0:
-        raise ConfigError(f"effect {effect} is no gain; 0.05 stands for 5 %")
+    check_game(scenarios, policies, against, effect)
     rounds = play_rounds(scenarios, policies, seeds, jobs, keep, progress)
     scores = [s for each in rounds for s in each.scores]
     found = [each.bounds for each in rounds]
@@ -191,11 +210,18 @@ def check_ordering(
     progress: Report | None = None,
     jobs: int = 1,
     keep: Path | None = None,
-) -> list[Ordering]:
+) -> Checked:
     """Only the order, on many seeds; ``oracle`` plays besides ``policies``."""
     players = tuple(dict.fromkeys([*policies, "oracle"]))
     board, _ = run(scenarios, players, seeds, players[0], progress=progress, jobs=jobs, keep=keep)
-    return board.ordering
+    return Checked(
+        scenarios=board.settings.scenarios,
+        digests=board.digests,
+        auctions=board.auctions,
+        seeds=board.settings.seeds,
+        policies=board.settings.policies,
+        ordering=board.ordering,
+    )
 
 
 def _summary(scores: Sequence[Score], found: Sequence[SeedBounds], scenario: str, policy: str) -> Summary:
@@ -212,8 +238,8 @@ def _summary(scores: Sequence[Score], found: Sequence[SeedBounds], scenario: str
     return Summary(
         scenario=scenario,
         policy=policy,
-        title=TITLES[policy],
-        oracle=policy in ORACLES,
+        title=title_of(policy),
+        oracle=policy in ORACLES or own.knows_truth(policy),
         hindsight=policy in HINDSIGHT,
         seeds=len(here),
         penalised=sure([s.penalised for s in here]),

@@ -6,17 +6,21 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
+from msgspec import Struct
 from rich.console import Group
 from rich.progress import Progress
 from rich.table import Table
 
 from counterpoint.base.errors import ConfigError
+from counterpoint.base.words import names_of
 from counterpoint.bench.market.players import check_names
 from counterpoint.bench.market.report import html, number, ratio, share
 from counterpoint.bench.market.rounds import Timing
 from counterpoint.bench.market.scoreboard import (
+    Checked,
     Ordering,
     Scoreboard,
+    check_game,
     check_ordering,
     parse_seeds,
     run,
@@ -26,15 +30,7 @@ from counterpoint.market.load import NAMES, find_scenario
 from counterpoint.market.scenario import Scenario, resized
 
 EVERY = "all"
-
-
-def names_of(given: Sequence[str]) -> tuple[str, ...]:
-    """Commas and repeated options alike.
-
-    >>> names_of(["naive,manual", "pid"])
-    ('naive', 'manual', 'pid')
-    """
-    return tuple(name.strip() for part in given for name in part.split(",") if name.strip())
+MANUAL = "manual"
 
 
 def scenarios_of(given: Sequence[str], auctions: int | None) -> list[Scenario]:
@@ -46,45 +42,58 @@ def scenarios_of(given: Sequence[str], auctions: int | None) -> list[Scenario]:
     return found if auctions is None else [resized(s, auctions) for s in found]
 
 
-def played(
+class Game(Struct, frozen=True, kw_only=True):
+    """What is asked for, checked before anything is played."""
+
+    scenarios: tuple[Scenario, ...]
+    players: tuple[str, ...]
+    seeds: tuple[int, ...]
+    against: str
+    effect: float
+
+
+def game_of(
     scenarios: Sequence[str],
-    policies: Sequence[str],
+    players: Sequence[str],
     seeds: str,
-    against: str,
+    against: str | None,
     effect: float,
     auctions: int | None,
-    progress: Progress | None,
-    jobs: int = 1,
-    keep: Path | None = None,
-) -> tuple[Scoreboard, list[Timing]]:
-    found, names, numbers = scenarios_of(scenarios, auctions), names_of(policies), parse_seeds(seeds)
-    _check(found, names)
-    with_bar = _bar(progress, work_of(found, len(names), len(numbers)))
-    return run(found, names, numbers, against, effect, with_bar, jobs, keep)
-
-
-def ordered(
-    scenarios: Sequence[str],
-    policies: Sequence[str],
-    seeds: str,
-    auctions: int | None,
-    progress: Progress | None,
-    jobs: int = 1,
-    keep: Path | None = None,
-) -> list[Ordering]:
-    found, names, numbers = scenarios_of(scenarios, auctions), names_of(policies), parse_seeds(seeds)
-    _check(found, names)
-    players = len({*names, "oracle"})
-    with_bar = _bar(progress, work_of(found, players, len(numbers)))
-    return check_ordering(found, names, numbers, with_bar, jobs, keep)
-
-
-def _check(scenarios: Sequence[Scenario], policies: tuple[str, ...]) -> None:
-    if not scenarios:
-        raise ConfigError("no scenario is named; give --scenario stationary-v1, or all")
-    if not policies:
+) -> Game:
+    """Words of a command line. ``against`` None: manual where it plays, else the first. Raises :class:`ConfigError`."""
+    names = names_of(players)
+    if not names:
         raise ConfigError("no policy is named; give --policies naive,manual")
-    check_names(policies)
+    check_names(names)
+    numbers, found = parse_seeds(seeds), scenarios_of(scenarios, auctions)
+    if not found:
+        raise ConfigError("no scenario is named; give --scenario stationary-v1, or all")
+    if against is None:
+        against = MANUAL if MANUAL in names else names[0]
+    check_game(found, names, against, effect)
+    return Game(scenarios=tuple(found), players=names, seeds=numbers, against=against, effect=effect)
+
+
+def played(
+    game: Game, progress: Progress | None, jobs: int = 1, keep: Path | None = None
+) -> tuple[Scoreboard, list[Timing]]:
+    with_bar = _bar(progress, work_of(game.scenarios, len(game.players), len(game.seeds)))
+    return run(game.scenarios, game.players, game.seeds, game.against, game.effect, with_bar, jobs, keep)
+
+
+def ordered(game: Game, progress: Progress | None, jobs: int = 1, keep: Path | None = None) -> Checked:
+    players = len({*game.players, "oracle"})
+    with_bar = _bar(progress, work_of(game.scenarios, players, len(game.seeds)))
+    return check_ordering(game.scenarios, game.players, game.seeds, with_bar, jobs, keep)
+
+
+def checked_shown(checked: Checked) -> str:
+    """One line where the order holds; how much was looked at."""
+    c = checked
+    counts = f"{len(c.seeds)} seeds x {len(c.scenarios)} scenarios x {len(c.policies)} policies checked"
+    if c.ordering:
+        return "\n".join([*ordering_lines(c.ordering), counts])
+    return f"oracle and bounds stand above everybody: {counts}"
 
 
 class _Bar:
@@ -145,8 +154,9 @@ def shown(board: Scoreboard) -> Group:
         title_justify="left",
         box=None,
     )
-    for head in ("policy", "scenario", "ratio", "better on", "p, Holm", "verdict"):
+    for head in ("policy", "scenario", "ratio", "better on", "p, Holm"):
         table.add_column(head, no_wrap=True)
+    table.add_column("verdict", overflow="fold", min_width=20)
     for c in board.comparisons:
         table.add_row(
             c.policy, c.scenario, ratio(c.ratio), share(c.improves), number(c.p_holm, ".3f"), c.verdict

@@ -17,6 +17,8 @@ from msgspec import Struct
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from counterpoint.base.errors import ConfigError
+from counterpoint.base.files import write_atomically
 from counterpoint.bench.market.baselines.classic import TUNED
 from counterpoint.bench.market.baselines.ladder import LADDER
 from counterpoint.bench.market.driver import play
@@ -174,12 +176,26 @@ def main(
     """Find the constants of the ladder, and write them after each scenario."""
     names = scenarios or list(NAMES)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    tables: dict[str, Any] = tomllib.loads(out.read_text("utf-8")) if out.exists() else {}
-    with Progress(*columns, console=Console(stderr=True)) as progress:
-        task = progress.add_task("tuning", total=len(names) * len(PLAN))
-        for name in names:
-            tables[name] = tune(scenario_named(name), parse_seeds(f"0-{seeds - 1}"), progress, task)
-            out.write_text(text_of(tables), encoding="utf-8")
+    console = Console(stderr=True, markup=False, highlight=False, soft_wrap=True)
+    done = 0
+    try:
+        found = [scenario_named(name) for name in names]
+        if not out.parent.is_dir():
+            raise ConfigError(f"{out}: there is no folder {out.parent}; make it, or name another file")
+        tables: dict[str, Any] = tomllib.loads(out.read_text("utf-8")) if out.exists() else {}
+        with Progress(*columns, console=console, transient=True) as progress:
+            task = progress.add_task("tuning", total=len(names) * len(PLAN))
+            for scenario in found:
+                tables[scenario.name] = tune(scenario, parse_seeds(f"0-{seeds - 1}"), progress, task)
+                write_atomically(out, text_of(tables).encode(), 0o644)
+                done += 1
+    except KeyboardInterrupt:
+        rest = " ".join(names[done:])
+        console.print(f"stopped: {done} of {len(names)} scenarios are written to {out}; go on with {rest}")
+        raise typer.Exit(130) from None
+    except ConfigError as error:
+        console.print(f"error: {error}")
+        raise typer.Exit(2) from None
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from counterpoint.market.logs.feedback import Part
 from counterpoint.market.logs.read import EPISODES, FloatArray, IntArray
 
 BLOCK_ROWS = 1_000
+BLOCKS_MIN = 10  # of every file: fewer say nothing of how blocks differ
 METRICS = ("value", "surplus", "sum_pctr", "clicks")
 
 
@@ -134,7 +135,8 @@ def compare(
     theirs: Sequence[dict[str, FloatArray]],
     drawn: Sequence[FloatArray],
 ) -> Comparison:
-    """Block sums by file, in the same order for both and for ``drawn``."""
+    """Block sums by file, in the same order for both and for ``drawn``. No interval below BLOCKS_MIN blocks in any file."""
+    enough = all(d.shape[1] >= BLOCKS_MIN for d in drawn)
 
     def total(sums: Sequence[dict[str, FloatArray]], metric: str) -> FloatArray:
         """The measured total first, then each resample's."""
@@ -143,7 +145,7 @@ def compare(
         return np.concatenate([[measured], resampled])
 
     def ratio(metric: str) -> Interval:
-        return _interval(total(ours, metric) - total(theirs, metric), total(theirs, metric))
+        return _interval(total(ours, metric) - total(theirs, metric), total(theirs, metric), enough)
 
     return Comparison(
         policy=policy,
@@ -152,18 +154,18 @@ def compare(
         sum_pctr_gain=ratio("sum_pctr"),
         clicks_gain=ratio("clicks"),
         surplus_share_gain=_interval(
-            total(ours, "surplus") - total(theirs, "surplus"), total(theirs, "perfect")
+            total(ours, "surplus") - total(theirs, "surplus"), total(theirs, "perfect"), enough
         ),
     )
 
 
-def _interval(numerator: FloatArray, denominator: FloatArray) -> Interval:
+def _interval(numerator: FloatArray, denominator: FloatArray, enough: bool) -> Interval:
     if denominator[0] <= 0.0:
         return Interval(value=None, low=None, high=None)
     usable = denominator > 0.0  # few clicks: a resample may hold none
     ratios = numerator[usable] / denominator[usable]
     low, high = np.quantile(ratios[1:], [0.025, 0.975]) if len(ratios) > 1 else (np.nan, np.nan)
-    defined = bool(np.isfinite(low)) and bool(np.all(usable))
+    defined = enough and bool(np.isfinite(low)) and bool(np.all(usable))
     return Interval(
         value=float(ratios[0]), low=float(low) if defined else None, high=float(high) if defined else None
     )

@@ -15,6 +15,7 @@ import numpy as np
 
 from counterpoint.base.errors import ConfigError
 from counterpoint.base.rng import mix64
+from counterpoint.base.words import instead_of
 from counterpoint.market.logs.auctions import scan_multipliers, settle
 from counterpoint.market.logs.feedback import BlockView, Outcome, Part, TrainView
 from counterpoint.market.logs.read import FloatArray, IntArray
@@ -367,5 +368,5 @@ def register(name: str, make: Callable[[], ReplayPolicy]) -> None:
 
 def make_policy(name: str) -> ReplayPolicy:
     if name not in REGISTRY:
-        raise ConfigError(f"no replay policy {name!r}; there are {', '.join(sorted(REGISTRY))}")
+        raise ConfigError(f"no replay policy {name!r}; {instead_of(name, sorted(REGISTRY))}")
     return REGISTRY[name]()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import msgspec
@@ -13,13 +14,14 @@ from typer.testing import CliRunner
 
 from counterpoint.app.cli import app
 from counterpoint.base.errors import ConfigError
-from counterpoint.bench.market import show
+from counterpoint.bench.market import own, show
 from counterpoint.bench.market.baselines.classic import tuned
 from counterpoint.bench.market.baselines.ladder import LADDER
 from counterpoint.bench.market.facts import NANOS
 from counterpoint.bench.market.players import DEFAULT, NAMES, TITLES, check_names
 from counterpoint.bench.market.rounds import SeedBounds
 from counterpoint.bench.market.scoreboard import (
+    Checked,
     Scoreboard,
     misordered,
     parse_seeds,
@@ -196,7 +198,92 @@ def test_the_command(tmp_path: Path) -> None:
     assert "simulated market" in result.output
     checked = CliRunner().invoke(app, [*arguments, "--policies", "manual", "--check-ordering"])
     assert checked.exit_code == 0, checked.output
-    assert "stand above everybody" in checked.output
+    assert "stand above everybody: 1 seeds x 1 scenarios x 2 policies checked" in checked.output
+
+
+def test_the_command_of_the_ordering_says_what_was_checked(tmp_path: Path) -> None:
+    out = tmp_path / "ordering.json"
+    arguments = ["bench", "market", "--scenario", "thin-market-v1", "--auctions", "500", "--seeds", "3,4"]
+    arguments += ["--policies", "naive", "--check-ordering"]
+    done = CliRunner().invoke(app, [*arguments, "--json", str(out)])
+    assert done.exit_code == 0, done.output
+    told = msgspec.json.decode(out.read_bytes(), type=Checked)
+    assert (told.seeds, told.policies, told.ordering) == ((3, 4), ("naive", "oracle"), [])
+    assert set(told.digests) == set(told.scenarios) == {"thin-market-v1"}
+    refused = CliRunner().invoke(app, [*arguments, "--html", str(tmp_path / "page.html")])
+    assert isinstance(refused.exception, ConfigError)
+    assert "--html" in str(refused.exception)
+
+
+def test_against_falls_back_to_the_first_only_where_it_is_left_out() -> None:
+    def against(players: list[str], given: str | None) -> str:
+        return show.game_of(["thin-market-v1"], players, "1", given, 0.05, None).against
+
+    assert against(["naive,pid"], None) == "naive"
+    assert against(["naive", "manual"], None) == "manual"
+    assert against(["naive", "pid"], "pid") == "pid"
+    with pytest.raises(ConfigError, match="does not play"):
+        against(["naive"], "manual")
+
+
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_a_player_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, jobs: str) -> None:
+    (tmp_path / "my_players.py").write_text(
+        "from counterpoint.bench.market.baselines.ladder import LADDER\n\n\n"
+        "class Bold:\n"
+        '    """Manual under another name."""\n\n'
+        '    name = "bold"\n\n'
+        "    def __init__(self):\n"
+        "        self.begin, self.split, self.decide, self.learn = (\n"
+        '            getattr(self.made, verb) for verb in ("begin", "split", "decide", "learn")\n'
+        "        )\n\n"
+        "    @property\n"
+        "    def made(self):\n"
+        '        return self.__dict__.setdefault("_made", LADDER["manual"](None))\n\n\n'
+        "def needs(one):\n"
+        "    return Bold()\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    arguments = ["bench", "market", "--scenario", "thin-market-v1", "--auctions", "1000", "--seeds", "1,2"]
+    arguments += ["--policies", "manual", "--jobs", jobs, "--json", "board.json", "--keep", "kept"]
+    done = CliRunner().invoke(app, [*arguments, "--player", "my_players:Bold"])
+    assert done.exit_code == 0, (done.output, done.exception)
+    board = msgspec.json.decode(Path("board.json").read_bytes(), type=Scoreboard)
+    manual, bold = board.summaries
+    assert (bold.policy, bold.title, bold.oracle) == (
+        "my_players:Bold",
+        "Manual under another name.",
+        False,
+    )
+    assert (bold.value, bold.spend) == (manual.value, manual.spend)
+    for wrong, says in (
+        ("my_players:Shy", "has no class"),
+        ("my_playerz:Bold", "looked for in this folder"),
+        ("my_players:needs", "without arguments"),
+        ("pathlib:Path", "it lacks begin"),
+    ):
+        with pytest.raises(ConfigError, match=says):
+            check_names((wrong,))
+
+
+def test_a_registered_player_plays_in_this_process_alone() -> None:
+    own.register("shy", lambda: LADDER["naive"](None))
+    try:
+        board, _ = run([small(auctions=1_000)], ["naive", "shy"], [0], "naive")
+        assert board.scores[0].value == board.scores[1].value
+        with pytest.raises(ConfigError, match="this process alone"):
+            run([small(auctions=1_000)], ["naive", "shy"], [0], "naive", jobs=2)
+        with pytest.raises(ConfigError, match="registered already"):
+            own.register("shy", lambda: LADDER["naive"](None))
+    finally:
+        del own.REGISTERED["shy"]
+
+
+def test_a_file_that_keep_never_wrote_is_not_to_be_mended_line_by_line(tmp_path: Path) -> None:
+    (tmp_path / "notes").write_text("my notes\n")
+    with pytest.raises(ConfigError, match="holds no finished seeds"):
+        run([small()], ["manual"], [0], keep=tmp_path / "notes")
 
 
 @pytest.mark.parametrize(

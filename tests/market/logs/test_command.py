@@ -79,6 +79,19 @@ def test_the_same_command_writes_the_same_bytes(tmp_path: Path) -> None:
     assert (tmp_path / "one.json").read_bytes() != (tmp_path / "three.json").read_bytes()
 
 
+@pytest.mark.parametrize(("rows", "sure"), [(2_000, False), (20_000, True)])
+def test_an_interval_needs_ten_blocks(tmp_path: Path, rows: int, sure: bool) -> None:
+    log, out = as_csv(make_log(rows), tmp_path / "a.csv"), tmp_path / "out.json"
+    shown = invoke("replay", "auctions", log, "--policy", "constant,linear", "--json", out)
+    told = msgspec.json.decode(out.read_bytes(), type=ReplayReport)
+    assert told.files[0].blocks == rows // 2_000
+    (compared,) = told.files[0].comparisons
+    assert compared.value_gain.value is not None
+    assert (compared.value_gain.low is not None) == sure
+    value = next(text for text in shown.splitlines() if " value " in text and "%" in text)
+    assert ("[too few]" in value) != sure
+
+
 def test_left_out_means_second_price_a_sixteenth_constant_and_linear(tmp_path: Path) -> None:
     out = tmp_path / "out.json"
     invoke("replay", "auctions", as_csv(make_log(2_000), tmp_path / "a.csv"), "--json", out)
@@ -97,6 +110,7 @@ def test_left_out_means_second_price_a_sixteenth_constant_and_linear(tmp_path: P
         (("--budget-fraction", "2"), "budget fraction 2 is not in"),
         (("--train-fraction", "half"), "train fraction 'half' is no number"),
         (("--policy", "magic"), "no replay policy 'magic'"),
+        (("--policy", "constant,liner"), "did you mean 'linear'"),
     ],
 )
 def test_words_that_make_no_sense(tmp_path: Path, words: tuple[str, ...], problem: str) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from counterpoint.base.errors import ConfigError
 from counterpoint.market.logs.feedback import split
-from counterpoint.market.logs.judge import BLOCK_ROWS, blocks_of, compare, draws, perfect_surplus
+from counterpoint.market.logs.judge import BLOCK_ROWS, BLOCKS_MIN, blocks_of, compare, draws, perfect_surplus
 from counterpoint.market.logs.read import FloatArray
 from counterpoint.market.logs.run import ReplaySettings, first_judged_row, replay
 from counterpoint.market.logs.table import LogError
@@ -26,15 +26,15 @@ def sums(**metrics: list[float]) -> dict[str, FloatArray]:
 
 
 def test_a_policy_against_itself_gains_nothing_for_certain() -> None:
-    one = sums(value=[3.0, 1.0, 2.0])
-    told = compare("b", "a", [one], [one], draws([3], 500, 1))
+    one = sums(value=[3.0, 1.0, 2.0] * 4)
+    told = compare("b", "a", [one], [one], draws([12], 500, 1))
     assert (told.value_gain.value, told.value_gain.low, told.value_gain.high) == (0.0, 0.0, 0.0)
 
 
 def test_a_constant_ratio_has_no_spread_and_pairing_keeps_it() -> None:
-    theirs = sums(value=[3.0, 100.0, 2.0, 7.0], surplus=[1.0, 2.0, 3.0, 4.0], perfect=[10.0] * 4)
-    ours = sums(value=[6.0, 200.0, 4.0, 14.0], surplus=[2.0, 3.0, 4.0, 5.0], perfect=[10.0] * 4)
-    told = compare("b", "a", [ours], [theirs], draws([4], 500, 1))
+    theirs = sums(value=[3.0, 100.0, 2.0, 7.0] * 3, surplus=[1.0, 2.0, 3.0, 4.0] * 3, perfect=[10.0] * 12)
+    ours = sums(value=[6.0, 200.0, 4.0, 14.0] * 3, surplus=[2.0, 3.0, 4.0, 5.0] * 3, perfect=[10.0] * 12)
+    told = compare("b", "a", [ours], [theirs], draws([12], 500, 1))
     assert told.value_gain.value == told.value_gain.low == told.value_gain.high == 1.0
     assert told.surplus_share_gain.value == pytest.approx(0.1)
     assert told.surplus_share_gain.low == pytest.approx(0.1)
@@ -57,15 +57,23 @@ def test_the_interval_covers_the_truth_about_as_often_as_it_says() -> None:
 
 def test_files_are_strata() -> None:
     """Between two files that differ much, nothing is drawn: only blocks inside each are."""
-    small, large = sums(value=[1.0] * 5), sums(value=[1_000.0] * 5)
-    told = compare("b", "a", [sums(value=[2.0] * 5), large], [small, large], draws([5, 5], 300, 1)).value_gain
-    assert told.value == told.low == told.high == pytest.approx(5.0 / 5_005.0)
+    n = BLOCKS_MIN
+    small, large, ours = sums(value=[1.0] * n), sums(value=[1_000.0] * n), sums(value=[2.0] * n)
+    told = compare("b", "a", [ours, large], [small, large], draws([n, n], 300, 1)).value_gain
+    assert told.value == told.low == told.high == pytest.approx(1.0 / 1_001.0)
+
+
+def test_one_file_of_few_blocks_leaves_no_interval_to_any() -> None:
+    few, many = sums(value=[1.0] * (BLOCKS_MIN - 1)), sums(value=[1.0] * BLOCKS_MIN)
+    drawn = draws([BLOCKS_MIN - 1, BLOCKS_MIN], 300, 1)
+    told = compare("b", "a", [few, many], [few, many], drawn).value_gain
+    assert (told.value, told.low, told.high) == (0.0, None, None)
 
 
 def test_what_is_not_defined_is_said_to_be_so() -> None:
-    none = sums(clicks=[0.0, 0.0, 0.0])
-    some = sums(clicks=[1.0, 0.0, 0.0])
-    drawn = draws([3], 300, 1)
+    none = sums(clicks=[0.0] * 10)
+    some = sums(clicks=[1.0] + [0.0] * 9)
+    drawn = draws([10], 300, 1)
     assert compare("b", "a", [some], [none], drawn).clicks_gain.value is None
     few = compare("b", "a", [none], [some], drawn).clicks_gain  # a draw may hold no click at all
     assert (few.value, few.low, few.high) == (-1.0, None, None)

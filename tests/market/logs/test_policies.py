@@ -170,7 +170,7 @@ def test_one_auction_at_a_time_is_bid_as_the_block_is() -> None:
 
 
 def test_an_unknown_policy_is_named_with_those_there_are() -> None:
-    with pytest.raises(ConfigError, match="no replay policy 'greedy'; there are constant, "):
+    with pytest.raises(ConfigError, match="no replay policy 'greedy'; there are: constant, "):
         make_policy("greedy")
 
 
