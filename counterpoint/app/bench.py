@@ -84,7 +84,7 @@ def bench_parity(
 
     scenarios = [find_scenario(name) for name in scenario or ["stationary-v1"]]
     wanted, chosen = agents_named(agents), parse_seeds(seeds)
-    pairs = []
+    pairs: list[parity.Pair] = []
     writable(json)
     with (
         stoppable(lambda: f"{len(pairs)} of {len(scenarios) * len(chosen)} pairs played; nothing is written"),
