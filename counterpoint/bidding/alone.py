@@ -34,8 +34,9 @@ from counterpoint.bidding import pacing
 from counterpoint.bidding.goal import Buys, Goal, GoalLearner
 from counterpoint.bidding.outcomes import Counts
 from counterpoint.bidding.pacing import Pace
-from counterpoint.bidding.policy import LAMBDA_MIN, curve_table, lineage
+from counterpoint.bidding.policy import LAMBDA_MIN, curve_table
 from counterpoint.bidding.price import best_price
+from counterpoint.bidding.segments import lineage
 from counterpoint.bidding.state import BiddingConfig
 from counterpoint.bidding.value_model import Shown
 from counterpoint.bidding.win_curve import WinCurves

@@ -41,6 +41,7 @@ FACTOR_MIN, FACTOR_MAX = 0.05, 20.0  # of all slots together
 CALIBRATION_MIN, CALIBRATION_MAX = 0.2, 5.0
 CALIBRATIONS_MAX: Final = 50_000
 CLICK, CONVERSION = 0, 1
+PLAIN: Final = 2  # of a calibration table, the columns of plain counts
 TEMPLATES_N: Final = len(TEMPLATES)
 FIELDS_N: Final = len(FIELDS)
 
@@ -64,11 +65,15 @@ class ValueWeights(Struct, frozen=True, kw_only=True):
 
     ``slots``: zlib of little-endian int16 [2, SLOTS], steps of log-odds for clicks and conversions; empty: features
     say nothing. Calibrations are factors on odds by "{campaign id}|{exchange id}", parents "*|{exchange id}" and "*|*".
+    Shares of (features, calibrated features) are by campaign id, "*" for any other; the rest, and all where neither is
+    named, is the share of the plain counts.
     """
 
     slots: bytes = b""
     click_calibrations: dict[str, float] = {}
     conversion_calibrations: dict[str, float] = {}
+    click_shares: dict[str, tuple[float, float]] = {}
+    conversion_shares: dict[str, tuple[float, float]] = {}
 
 
 NO_WEIGHTS: Final = ValueWeights()
@@ -115,8 +120,9 @@ def slot_factors(packed: bytes) -> F64:
 def calibration_table(
     weights: ValueWeights, campaign_position: dict[str, int], exchanges: tuple[str, ...]
 ) -> F64:
-    """[1 + exchange, campaign, 2]; row 0 is any other exchange. Names that the catalog lacks are passed over."""
-    table = np.ones((1 + len(exchanges), len(campaign_position), 2))
+    """[1 + exchange, campaign, 4]: what the odds of features (click, conversion) and those of plain counts are taken times
+    before they are added up. Row 0 is any other exchange. Names that the catalog lacks are passed over."""
+    table = np.ones((1 + len(exchanges), len(campaign_position), 4))
     for which, given in ((CLICK, weights.click_calibrations), (CONVERSION, weights.conversion_calibrations)):
         everything = given.get("*|*", 1.0)
         table[:, :, which] = everything
@@ -128,6 +134,14 @@ def calibration_table(
             campaign, row = campaign_position.get(campaign_id), rows.get(exchange)
             if campaign is not None and row is not None:
                 table[row, campaign, which] = factor
+    for which, said in ((CLICK, weights.click_shares), (CONVERSION, weights.conversion_shares)):
+        shares = np.tile(said.get("*", (0.0, 0.0)), (len(campaign_position), 1)).reshape(-1, 2)
+        for campaign_id, pair in said.items():
+            campaign = campaign_position.get(campaign_id)
+            if campaign is not None:
+                shares[campaign] = pair
+        table[:, :, which] = shares[:, 0] + shares[:, 1] * table[:, :, which]
+        table[:, :, PLAIN + which] = 1.0 - shares[:, 0] - shares[:, 1]
     return table
 
 
@@ -147,6 +161,14 @@ def check_weights(weights: ValueWeights) -> None:
                 raise PolicyRefused(
                     f"bidding policy: {what} calibration of {name!r} is {factor}, outside [{CALIBRATION_MIN}, "
                     f"{CALIBRATION_MAX}]"
+                )
+    for what, shares in (("click", weights.click_shares), ("conversion", weights.conversion_shares)):
+        if len(shares) > CALIBRATIONS_MAX:
+            raise PolicyRefused(f"bidding policy: {len(shares)} {what} shares, at most {CALIBRATIONS_MAX}")
+        for name, pair in shares.items():
+            if not (min(pair) >= 0.0 and sum(pair) <= 1.0 + 1e-9):
+                raise PolicyRefused(
+                    f"bidding policy: {what} shares of {name!r} are {pair}, no parts of a whole"
                 )
 
 

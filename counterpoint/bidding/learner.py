@@ -432,6 +432,7 @@ class BiddingLearner:
             mean_click_rates={
                 name: mean.known for name, mean in state.mean_rates.items() if 1e-9 <= mean.known <= 1.0
             },
+            ctr_factors=self._outcomes.model.segment_factors(),
             exploration_rate=self.config.exploration_rate,
             exploration_span=self.config.exploration_span,
             value=self._outcomes.model.weights(),

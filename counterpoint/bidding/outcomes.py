@@ -32,6 +32,7 @@ TOLD_MAX = 32_768  # remembered after that, for a late click; past that the olde
 CLICKS_MAX = 65_536  # clicks waiting for an order; past that the oldest are forgotten as they stand
 FEATURES_HALF_LIFE_S = 14 * 86_400.0
 CALIBRATION_HALF_LIFE_S = 3 * 86_400.0
+COUNTS_HALF_LIFE_S = 7 * 86_400.0
 DELAYS_HALF_LIFE_S = 30 * 86_400.0
 CLOCKS_APART_NS = 60 * NS_PER_S  # an order that much before its click is still after it
 
@@ -270,11 +271,11 @@ class Outcomes:
             rows,
             np.array([s.click_rate for s in shown], dtype=np.float64),
             np.array(rates, dtype=np.float64),
-            [(s.campaign_id, s.exchange) for s in shown],
+            [(s.campaign_id, s.segment or f"{s.exchange}/") for s in shown],
         )
 
     def decay(self, elapsed_s: float) -> None:
-        self.model.forget(elapsed_s, FEATURES_HALF_LIFE_S, CALIBRATION_HALF_LIFE_S)
+        self.model.forget(elapsed_s, FEATURES_HALF_LIFE_S, CALIBRATION_HALF_LIFE_S, COUNTS_HALF_LIFE_S)
         self._delays.decay(0.5 ** (elapsed_s / DELAYS_HALF_LIFE_S))
         self._delays.refresh()
 

@@ -49,6 +49,7 @@ from counterpoint.bidding.price import (
     explain_price,
     price,
 )
+from counterpoint.bidding.segments import FACTOR_MAX, FACTOR_MIN, lineage
 from counterpoint.catalog.model import Campaign, Goal, LineItem, Media
 
 __all__ = [
@@ -75,7 +76,6 @@ __all__ = [
 
 AGENT = "bidding"
 LAMBDA_MIN, LAMBDA_MAX = 0.2, 256.0  # v_eff = value / lambda; 0.2: at most five times the stated value
-CTR_FACTOR_MIN, CTR_FACTOR_MAX = 0.1, 10.0
 CURVES_MAX = 512  # each is compiled and tried: milliseconds, during which the bidder makes no other View
 EXPLORE_RATE_MAX, EXPLORE_SPAN_MAX = 0.1, 0.5
 DEFAULT_WIN_RATE = 0.1  # and assume this, so that scores rank by value
@@ -110,7 +110,7 @@ class BiddingPolicy(Struct, frozen=True, kw_only=True):
     duals: dict[str, Dual] = {}  # campaign id -> what made its multiplier
     # line item id -> value at the goal that one more unit of budget would buy; 0: the budget is not what holds it
     marginal_values: dict[str, float] = {}
-    ctr_factors: dict[str, float] = {}  # segment -> observed / predicted clicks
+    ctr_factors: dict[str, float] = {}  # segment -> observed / predicted clicks: what plain counts say
     conversion_rates: dict[str, float] = {}  # line item id -> conversions per click, in (0, 1)
     order_values_micros: dict[str, float] = {}  # campaign id (Goal.VALUE) -> mean order value
     exploration_rate: float = 0.0  # share of bids with a jittered price
@@ -261,23 +261,6 @@ def compile_bidding(policy: BiddingPolicy | None, frame: BiddingFrame) -> Compil
     )
 
 
-def lineage(segment: str) -> tuple[str, ...]:
-    """A segment and its parents, nearest first.
-
-    >>> lineage("adx/video"), lineage("*/video"), lineage("*")
-    (('adx/video', '*/video', '*'), ('*/video', '*'), ('*',))
-    >>> lineage("adx/video/~3")
-    ('adx/video/~3', 'adx/video', '*/video', '*')
-    """
-    if segment == "*":
-        return ("*",)
-    exchange, _, rest = segment.partition("/")
-    media, child, _ = rest.partition("/")
-    whole = f"{exchange}/{media}"
-    own = (segment,) if child else ()
-    return (*own, whole, "*") if exchange == "*" else (*own, whole, "*/" + media, "*")
-
-
 def _per_conversion(
     policy: BiddingPolicy | None, frame: BiddingFrame
 ) -> tuple[FloatArray, NDArray[np.float64]]:
@@ -348,7 +331,7 @@ def validate(policy: BiddingPolicy, catalog_ids: Collection[str] = ()) -> None:
         _check_curve(name, curve)
     _check_all("multiplier", policy.multipliers, LAMBDA_MIN, LAMBDA_MAX)
     _check_all("marginal value", policy.marginal_values, 0.0, LAMBDA_MAX)
-    _check_all("click-rate factor", policy.ctr_factors, CTR_FACTOR_MIN, CTR_FACTOR_MAX)
+    _check_all("click-rate factor", policy.ctr_factors, FACTOR_MIN, FACTOR_MAX)
     _check_all("conversion rate", policy.conversion_rates, 1e-9, 1.0)
     _check_all("mean click rate", policy.mean_click_rates, 1e-9, 1.0)
     _check_all("order value", policy.order_values_micros, 1.0, 1e15)

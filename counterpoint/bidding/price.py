@@ -270,8 +270,9 @@ def price(
             request_click, request_conversion, names[item, 0], names[item, 1], events, known, factors, sources
         )
         campaign = money[item, 0]
-        click = corrected(min(ctr[j] * factor, 1.0), more_clicks * calibrations[exchange, campaign, 0])
-        conversion = corrected(values[item, 5], more_conversions * calibrations[exchange, campaign, 1])
+        mixed = calibrations[exchange, campaign]
+        click = corrected(ctr[j], factor * mixed[2] + more_clicks * mixed[0])
+        conversion = corrected(values[item, 5], mixed[3] + more_conversions * mixed[1])
         out_rates[3, j] = click
         out_rates[4, j] = conversion
         value = values[item, 0] + click * (values[item, 1] + conversion * values[item, 4])
@@ -340,7 +341,8 @@ class PriceSteps(Struct, frozen=True, kw_only=True):
     click: float = 0.0  # chance of a click, and
     conversion: float = 0.0  # of a conversion per click, after features and calibration
     features: dict[str, tuple[float, float]] = {}  # what each does to the odds of click and conversion
-    calibration: tuple[float, float] = (1.0, 1.0)
+    # what the features' odds of (click, conversion) and the counts' are taken times before they are added up
+    calibration: tuple[float, float, float, float] = (0.0, 0.0, 1.0, 1.0)
 
 
 def explain_price(
@@ -394,8 +396,8 @@ def explain_price(
         more_conversions = min(max(more_conversions, FACTOR_MIN), FACTOR_MAX)
     exchange = 0 if segment < SEGMENTS_OF_ALL else 1 + (segment - SEGMENTS_OF_ALL) // MEDIA_N
     calibration = compiled.calibrations[exchange, compiled.money[item, 0]].tolist()
-    click = _python(corrected)(min(ctr * factor, 1.0), more_clicks * calibration[0])
-    conversion = _python(corrected)(conversion_rate, more_conversions * calibration[1])
+    click = _python(corrected)(ctr, factor * calibration[2] + more_clicks * calibration[0])
+    conversion = _python(corrected)(conversion_rate, calibration[3] + more_conversions * calibration[1])
     at = int(_python(_table_of)(compiled.segment_values, segment, click * per_mean))
     table = compiled.tables[at]
     steps |= {

@@ -1,6 +1,7 @@
 """Chances of a click and of a conversion per click, from features: usable alone, thousands at a time or one.
 
-Both are an offset corrected by features and calibrated: for clicks the offset is what is known of the creative (the
+Both are an offset and what three experts do to its odds (stack.py): plain counts (for clicks the segment's factor, for
+conversions nothing), features, and features calibrated. For clicks the offset is what is known of the creative (the
 Creative agent's click rate, or the owner's prior), for conversions the line item's rate of orders per click. So a new
 campaign starts at its parent's, and a feature has to earn what it says.
 
@@ -38,6 +39,8 @@ from counterpoint.bidding.features import (
     sources_of,
 )
 from counterpoint.bidding.logistic import Logistic, logit
+from counterpoint.bidding.segments import Segments
+from counterpoint.bidding.stack import Stack
 
 F64 = NDArray[np.float64]
 
@@ -83,12 +86,12 @@ class Shown(Struct, frozen=True, kw_only=True):
 
 
 class Impressions(Struct, frozen=True):
-    """Many at once. ``groups``: (campaign, exchange) of each, by which chances are calibrated."""
+    """Many at once."""
 
     rows: U64  # [n, SOURCES], features.sources_of
     click_rates: F64
     conversion_rates: F64
-    groups: list[tuple[str, str]]
+    groups: list[tuple[str, str]]  # (campaign, segment)
 
     def __len__(self) -> int:
         return len(self.groups)
@@ -111,7 +114,7 @@ class Impressions(Struct, frozen=True):
             ).reshape(len(shown), SOURCES),
             np.array([s.click_rate for s in shown], dtype=np.float64),
             np.array([s.conversion_rate for s in shown], dtype=np.float64),
-            [(s.campaign, s.exchange) for s in shown],
+            [(s.campaign, f"{s.exchange}/{s.media}") for s in shown],
         )
 
 
@@ -120,6 +123,9 @@ class Snapshot(Struct):
     conversion: bytes
     click_calibration: Calibration
     conversion_calibration: Calibration
+    segments: Segments = msgspec.field(default_factory=Segments)
+    click_stack: Stack = msgspec.field(default_factory=Stack)
+    conversion_stack: Stack = msgspec.field(default_factory=Stack)
 
 
 class ValueModel:
@@ -130,22 +136,40 @@ class ValueModel:
     def __init__(self) -> None:
         self._click, self._conversion = Logistic(), Logistic()
         self._click_calibration, self._conversion_calibration = Calibration(), Calibration()
+        self._click_stack, self._conversion_stack = Stack(), Stack()
+        self._segments = Segments()
         self.refused = 0
 
     # ---- asking
 
     def predict(self, seen: Impressions) -> tuple[F64, F64]:
         """(chance of a click, of a conversion per click), in [0, 1]. A rate that is no chance gives 0."""
-        click = self._predict(self._click, self._click_calibration, seen, seen.click_rates)
+        counts = np.array([self._segments.factor(segment) for _, segment in seen.groups], dtype=np.float64)
+        click = self._predict(
+            self._click, self._click_calibration, self._click_stack, seen, seen.click_rates, counts
+        )
         return click, self._predict(
-            self._conversion, self._conversion_calibration, seen, seen.conversion_rates
+            self._conversion,
+            self._conversion_calibration,
+            self._conversion_stack,
+            seen,
+            seen.conversion_rates,
+            np.ones(len(seen)),
         )
 
-    def _predict(self, of: Logistic, by: Calibration, seen: Impressions, rates: F64) -> F64:
+    def _predict(
+        self, of: Logistic, by: Calibration, among: Stack, seen: Impressions, rates: F64, counts: F64
+    ) -> F64:
         raw = of.predict(seen.rows, logit(rates))
-        known = {group: by.factor(*group) for group in set(seen.groups)}
-        factors = np.array([known[group] for group in seen.groups], dtype=np.float64)
-        odds = raw / (1.0 - raw) * factors
+        known = {
+            group: (*among.shares(group[0]), by.factor(group[0], _exchange(group[1])))
+            for group in set(seen.groups)
+        }
+        plain, features, calibrated, factors = (
+            np.array([known[group] for group in seen.groups]).reshape(-1, 4).T
+        )
+        given = np.exp(logit(rates))
+        odds = given * plain * counts + raw / (1.0 - raw) * (features + calibrated * factors)
         return np.asarray(np.where(_chances(rates), odds / (1.0 + odds), 0.0))
 
     def reliability(self) -> tuple[Reliability, Reliability]:
@@ -158,23 +182,41 @@ class ValueModel:
             slots=pack_slots(self._click.weights(), self._conversion.weights()),
             click_calibrations=self._click_calibration.factors(),
             conversion_calibrations=self._conversion_calibration.factors(),
+            click_shares=self._click_stack.published(),
+            conversion_shares=self._conversion_stack.published(),
         )
+
+    def segment_factors(self) -> dict[str, float]:
+        """What plain counts do to click rates, by segment and its parents."""
+        return self._segments.factors()
 
     # ---- learning, from won impressions only
 
     def learn_clicks(self, seen: Impressions, clicked: Any, weights: Any = None) -> None:
         """``clicked`` 0 or 1 for each. ``weights``: of the impression as a trial, 1 by default; 0 for a click whose
         impression was already learned without it."""
-        self._learn(self._click, self._click_calibration, seen, seen.click_rates, clicked, weights)
+        self._learn(
+            self._click, self._click_calibration, self._click_stack, seen, seen.click_rates, clicked, weights,
+            self._segments,
+        )  # fmt: skip
 
     def learn_conversions(self, seen: Impressions, converted: Any, weights: Any = None) -> None:
         """Of clicks. ``weights``: which part of a trial the click is by now (Delays.share_at)."""
         self._learn(
-            self._conversion, self._conversion_calibration, seen, seen.conversion_rates, converted, weights
-        )
+            self._conversion, self._conversion_calibration, self._conversion_stack, seen, seen.conversion_rates,
+            converted, weights, None,
+        )  # fmt: skip
 
     def _learn(
-        self, of: Logistic, by: Calibration, seen: Impressions, rates: F64, labels: Any, weights: Any
+        self,
+        of: Logistic,
+        by: Calibration,
+        among: Stack,
+        seen: Impressions,
+        rates: F64,
+        labels: Any,
+        weights: Any,
+        counts: Segments | None,
     ) -> None:
         y = np.asarray(labels, dtype=np.float64)
         w = np.ones(len(seen)) if weights is None else np.asarray(weights, dtype=np.float64)
@@ -185,18 +227,37 @@ class ValueModel:
             return
         raw = of.learn(seen.rows[at], logit(rates[at]), y[at], w[at])
         for k, p in zip(at.tolist(), raw.tolist(), strict=True):
-            campaign, exchange = seen.groups[k]
-            odds = p / (1.0 - p) * by.factor(campaign, exchange)
-            by.add(campaign, exchange, p, odds / (1.0 + odds), float(y[k]), float(w[k]))
+            campaign, segment = seen.groups[k]
+            exchange, rate, label, weight = _exchange(segment), float(rates[k]), float(y[k]), float(w[k])
+            plain = rate / (1.0 - rate) * (1.0 if counts is None else counts.factor(segment))
+            odds = p / (1.0 - p)
+            right = odds * by.factor(campaign, exchange)
+            shares = among.shares(campaign)
+            said = shares[0] * plain + shares[1] * odds + shares[2] * right
+            by.add(campaign, exchange, p, said / (1.0 + said), label, weight)
+            among.add(campaign, (plain / (1.0 + plain), p, right / (1.0 + right)), label, weight)
+            if counts is not None:
+                counts.add(segment, label, rate * weight)
 
-    def forget(self, elapsed_s: float, features_half_life_s: float, calibration_half_life_s: float) -> None:
+    def forget(
+        self,
+        elapsed_s: float,
+        features_half_life_s: float,
+        calibration_half_life_s: float,
+        counts_half_life_s: float,
+    ) -> None:
+        self._segments.decay(0.5 ** (elapsed_s / counts_half_life_s))
+        for among in (self._click_stack, self._conversion_stack):
+            among.decay(0.5 ** (elapsed_s / features_half_life_s))
         for of in (self._click, self._conversion):
             of.forget(0.5 ** (elapsed_s / features_half_life_s))
         for by in (self._click_calibration, self._conversion_calibration):
             by.decay(0.5 ** (elapsed_s / calibration_half_life_s))
 
     def keep(self, campaigns: set[str]) -> None:
-        """Forget the calibration of all other campaigns."""
+        """Forget what was known of all other campaigns alone."""
+        self._click_stack.forget(campaigns)
+        self._conversion_stack.forget(campaigns)
         self._click_calibration.forget(campaigns)
         self._conversion_calibration.forget(campaigns)
 
@@ -204,8 +265,9 @@ class ValueModel:
 
     def dump(self) -> Snapshot:
         return Snapshot(
-            self._click.dump(), self._conversion.dump(), self._click_calibration, self._conversion_calibration
-        )
+            self._click.dump(), self._conversion.dump(), self._click_calibration, self._conversion_calibration,
+            self._segments, self._click_stack, self._conversion_stack,
+        )  # fmt: skip
 
     def load(self, snapshot: Snapshot) -> None:
         """Raises ``ValueError`` where it is none of ours; then nothing is changed."""
@@ -213,12 +275,19 @@ class ValueModel:
         click.load(snapshot.click)
         conversion.load(snapshot.conversion)
         self._click, self._conversion = click, conversion
-        copied = msgspec.msgpack.decode(
-            msgspec.msgpack.encode((snapshot.click_calibration, snapshot.conversion_calibration)),
-            type=tuple[Calibration, Calibration],
+        own = msgspec.msgpack.decode(msgspec.msgpack.encode(snapshot), type=Snapshot)
+        self._click_calibration, self._conversion_calibration = (
+            own.click_calibration,
+            own.conversion_calibration,
         )
-        self._click_calibration, self._conversion_calibration = copied
+        self._segments, self._click_stack, self._conversion_stack = (
+            own.segments, own.click_stack, own.conversion_stack,
+        )  # fmt: skip
 
 
 def _chances(rates: F64) -> NDArray[np.bool_]:
     return np.asarray((rates > 0.0) & (rates < 1.0))
+
+
+def _exchange(segment: str) -> str:
+    return segment.partition("/")[0]

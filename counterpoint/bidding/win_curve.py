@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 
 from counterpoint.base.money import PRICE_MICROS_MAX
 from counterpoint.bidding import win_kernels
-from counterpoint.bidding.policy import WinCurve, lineage
+from counterpoint.bidding.policy import WinCurve
 from counterpoint.bidding.price import KNOTS_MAX
+from counterpoint.bidding.segments import lineage
 from counterpoint.bidding.win_kernels import ABOVE, BELOW, EXACT
 
 FloatArray = NDArray[np.float64]

@@ -369,17 +369,24 @@ class _Run:
             ]
         )
         groups = [
-            (s.campaign[c].id, s.supply[k].venue)
+            (s.campaign[c].id, self.segments[k])
             for c, k in zip(campaign.tolist(), auctions.supply[rows].tolist(), strict=True)
         ]
         return Impressions(columns, offset, rates[item], groups)
 
     def _impression(self, seen: Impressions, k: int, at_ns: int, segment: str, item: int) -> Impression:
-        row, (campaign, exchange) = seen.rows[k], seen.groups[k]
+        row, (campaign, _) = seen.rows[k], seen.groups[k]
         context = row[2:CAMPAIGN].astype("<u4").tobytes()
         exposed = _EXPOSURES_OF[int(row[EXPOSED])]
         return Impression(
-            at_ns, segment, exchange, campaign, f"l{item}", float(seen.click_rates[k]), context, exposed
+            at_ns,
+            segment,
+            segment.partition("/")[0],
+            campaign,
+            f"l{item}",
+            float(seen.click_rates[k]),
+            context,
+            exposed,
         )
 
     def _won(
