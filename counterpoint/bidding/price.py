@@ -271,7 +271,7 @@ def price(
         )
         campaign = money[item, 0]
         mixed = calibrations[exchange, campaign]
-        click = corrected(ctr[j], factor * mixed[2] + more_clicks * mixed[0])
+        click = corrected(ctr[j], factor * (mixed[2] + more_clicks * mixed[0]))
         conversion = corrected(values[item, 5], mixed[3] + more_conversions * mixed[1])
         out_rates[3, j] = click
         out_rates[4, j] = conversion
@@ -396,7 +396,7 @@ def explain_price(
         more_conversions = min(max(more_conversions, FACTOR_MIN), FACTOR_MAX)
     exchange = 0 if segment < SEGMENTS_OF_ALL else 1 + (segment - SEGMENTS_OF_ALL) // MEDIA_N
     calibration = compiled.calibrations[exchange, compiled.money[item, 0]].tolist()
-    click = _python(corrected)(ctr, factor * calibration[2] + more_clicks * calibration[0])
+    click = _python(corrected)(ctr, factor * (calibration[2] + more_clicks * calibration[0]))
     conversion = _python(corrected)(conversion_rate, calibration[3] + more_conversions * calibration[1])
     at = int(_python(_table_of)(compiled.segment_values, segment, click * per_mean))
     table = compiled.tables[at]

@@ -160,7 +160,8 @@ class ValueModel:
     def _predict(
         self, of: Logistic, by: Calibration, among: Stack, seen: Impressions, rates: F64, counts: F64
     ) -> F64:
-        raw = of.predict(seen.rows, logit(rates))
+        given = logit(rates) + np.log(counts)
+        raw = of.predict(seen.rows, given)
         known = {
             group: (*among.shares(group[0]), by.factor(group[0], _exchange(group[1])))
             for group in set(seen.groups)
@@ -168,8 +169,7 @@ class ValueModel:
         plain, features, calibrated, factors = (
             np.array([known[group] for group in seen.groups]).reshape(-1, 4).T
         )
-        given = np.exp(logit(rates))
-        odds = given * plain * counts + raw / (1.0 - raw) * (features + calibrated * factors)
+        odds = np.exp(given) * plain + raw / (1.0 - raw) * (features + calibrated * factors)
         return np.asarray(np.where(_chances(rates), odds / (1.0 + odds), 0.0))
 
     def reliability(self) -> tuple[Reliability, Reliability]:
@@ -225,11 +225,14 @@ class ValueModel:
         self.refused += len(seen) - len(at)
         if not len(at):
             return
-        raw = of.learn(seen.rows[at], logit(rates[at]), y[at], w[at])
-        for k, p in zip(at.tolist(), raw.tolist(), strict=True):
+        given = logit(rates[at])
+        if counts is not None:
+            given += np.log([counts.factor(seen.groups[k][1]) for k in at.tolist()])
+        raw = of.learn(seen.rows[at], given, y[at], w[at])
+        plain_odds = np.exp(given).tolist()
+        for k, p, plain in zip(at.tolist(), raw.tolist(), plain_odds, strict=True):
             campaign, segment = seen.groups[k]
             exchange, rate, label, weight = _exchange(segment), float(rates[k]), float(y[k]), float(w[k])
-            plain = rate / (1.0 - rate) * (1.0 if counts is None else counts.factor(segment))
             odds = p / (1.0 - p)
             right = odds * by.factor(campaign, exchange)
             shares = among.shares(campaign)

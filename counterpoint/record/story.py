@@ -354,8 +354,9 @@ def _pricing(story: Story, again: Rerun, pricing: Pricing) -> Iterator[str]:
     if pricing.click_value_nanos:
         worth += (
             f", a click {pricing.click_value_nanos / 1e9:.6f} x its chance {steps.click:.6f}, by click rate "
-            f"{pricing.click_rate:.6f} x factor {pricing.click_rate_factor:.4f}, features and calibration "
-            f"{steps.calibration[0]:.4f} (conversions per click {pricing.conversion_rate:.6f})"
+            f"{pricing.click_rate:.6f} x factor {pricing.click_rate_factor:.4f}, of it by plain counts "
+            f"{steps.calibration[2]:.4f}, by calibrated features {steps.calibration[0]:.4f} "
+            f"(conversions per click {pricing.conversion_rate:.6f})"
         )
     yield _row("value", f"{steps.value / 1e6:.6f} CPM; {worth}")
     said = sorted(steps.features.items(), key=lambda item: -abs(math.log(item[1][0])))

@@ -55,6 +55,8 @@ def _weights(seed: int, spread: float) -> ValueWeights:
         slots=pack_slots(click, conversion),
         click_calibrations={"*|*": 1.1, "*|adx": 0.9, "golden-clicks|adx": 1.7, "gone|adx": 2.0},
         conversion_calibrations={"golden-value|adx": 0.4},
+        click_shares={"*": (0.5, 0.25), "golden-clicks": (0.0, 1.0), "golden-value": (0.0, 0.0)},
+        conversion_shares={"golden-value": (0.25, 0.5)},
     )
 
 
@@ -136,7 +138,8 @@ def test_the_multiplier_divides_and_the_segment_factor_multiplies() -> None:
     policy = msgspec.structs.replace(POLICY, exploration_rate=0.0)
     compiled = compile_bidding(policy, golden_frame())
     (_, value, paced, _), _ = run(compiled, 0.01, item=CLICKS)
-    assert value == pytest.approx(4_000_000 * 1.2, abs=1)
+    odds = 0.01 / 0.99 * 1.2  # of a click
+    assert value == pytest.approx(400_000_000 * odds / (1.0 + odds), abs=1)
     assert paced == pytest.approx(value / 1.7, abs=2)
 
 
@@ -363,6 +366,9 @@ POISON: dict[str, dict[str, object]] = {
     "value model without end": {"value": ValueWeights(slots=zlib.compress(bytes(10**7)))},
     "value model of great weight": {"value": ValueWeights(slots=zlib.compress(b"\xff\x7f" * 2 * SLOTS))},
     "nan calibration": {"value": ValueWeights(click_calibrations={"*|*": NAN})},
+    "shares above the whole": {"value": ValueWeights(click_shares={"*": (0.7, 0.7)})},
+    "negative share": {"value": ValueWeights(conversion_shares={"c": (-0.1, 0.7)})},
+    "nan share": {"value": ValueWeights(click_shares={"c": (NAN, 0.1)})},
     "calibration of 100": {"value": ValueWeights(conversion_calibrations={"c|x": 100.0})},
     "curve that falls": {"curves": {"*": WinCurve((1, 2), (0.5, 0.4))}},
     "curve above 1": {"curves": {"*": WinCurve((1, 2), (0.5, 1.4))}},

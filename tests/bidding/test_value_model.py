@@ -18,6 +18,8 @@ from counterpoint.bidding.delays import BINS, EDGES_S, Delays
 from counterpoint.bidding.features import SLOTS, TEMPLATES, slot, slot_kernel
 from counterpoint.bidding.outcomes import Click, Impression, Outcomes, OutcomesState
 from counterpoint.bidding.rates import Rates
+from counterpoint.bidding.segments import Segments
+from counterpoint.bidding.stack import OTHERS_MAX, START, Stack
 from counterpoint.bidding.value_model import Impressions, Shown, ValueModel
 
 
@@ -136,6 +138,94 @@ def test_factors_are_what_was_learned_to_a_thousandth() -> None:
 def test_exposures_are_counted_in_a_persons_records() -> None:
     records = np.array([[5, 1, 2, 3], [-7, 1, 5, 5], [5, 9, 9, 9]], "<i8").tobytes()
     assert [shown_before(records, key) for key in (5, -7, 9)] == [2, 1, 0]
+
+
+# ---- who is believed
+
+
+def test_with_few_labels_it_is_the_counts() -> None:
+    rng = np.random.default_rng(4)
+    model, counts = ValueModel(), Segments()
+    seen, true = impressions(400, rng, click_rate=0.02)
+    clicked = rng.random(400) < true
+    for k, label in enumerate(clicked.tolist()):  # one by one, as they come
+        row = msgspec.structs.replace(
+            seen,
+            rows=seen.rows[k : k + 1],
+            click_rates=seen.click_rates[k : k + 1],
+            conversion_rates=seen.conversion_rates[k : k + 1],
+            groups=seen.groups[k : k + 1],
+        )
+        model.learn_clicks(row, [label])
+        counts.add("adx/banner", float(label), 0.02)
+    predicted, _ = model.predict(seen)
+    assert np.abs(np.log(predicted / (0.02 * counts.factor("adx/banner")))).max() < 0.1
+
+
+def test_a_campaign_whose_features_mislead_keeps_its_counts() -> None:
+    among = Stack()
+    for _ in range(400):
+        among.add("helped", (0.01, 0.02, 0.02), 1.0, 1.0)
+        among.add("misled", (0.01, 0.03, 0.03), 0.0, 1.0)
+    assert among.shares("helped")[0] < 1e-3
+    assert among.shares("misled")[0] > 0.97
+    counts, features, _ = among.shares("unknown")  # all together say little for it alone
+    assert math.log(features / counts) <= START[0] + OTHERS_MAX + 1e-9
+    said = among.published()
+    assert all(sum(pair) <= 1.0 for pair in said.values())
+    among.decay(1e-9)
+    assert among.shares("misled") == pytest.approx(Stack().shares("misled"))
+    among.forget({"helped"})
+    assert set(among.evidence) == {"*", "helped"}
+
+
+@given(
+    told=st.lists(
+        st.tuples(
+            st.sampled_from(["a", "b", "*"]),
+            st.tuples(*[st.floats(1e-9, 1 - 1e-9)] * 3),
+            st.sampled_from([0.0, 1.0]),
+            st.floats(0, 1),
+        ),
+        max_size=30,
+    )
+)
+def test_shares_are_parts_of_a_whole(
+    told: list[tuple[str, tuple[float, float, float], float, float]],
+) -> None:
+    among = Stack()
+    for campaign, predicted, label, weight in told:
+        among.add(campaign, predicted, label, weight)
+    for name in ("a", "b", "other"):
+        shares = among.shares(name)
+        assert min(shares) >= 0.0
+        assert sum(shares) == pytest.approx(1.0)
+
+
+def test_what_is_published_prices_as_the_model_predicts() -> None:
+    """Counts, features and calibration in a policy give the bidder the learner's own chance."""
+    from counterpoint.bidding.chances import calibration_table, corrected, explain_factors
+
+    rng = np.random.default_rng(6)
+    model = ValueModel()
+    for _ in range(30):
+        seen, true = impressions(1_000, rng)
+        model.learn_clicks(seen, rng.random(1_000) < true * 3)
+    seen, _ = impressions(50, rng)
+    predicted, _ = model.predict(seen)
+    weights = model.weights()
+    table = calibration_table(weights, {"c0": 0, "c1": 1, "c2": 2}, ("adx",))
+    factors, counts = slot_factors(weights.slots), model.segment_factors()["adx/banner"]
+    for k, row in enumerate(seen.rows.tolist()):
+        campaign = int(seen.groups[k][0][1:])
+        context = np.array(row[2:-3], "<u4").tobytes()
+        more = math.prod(
+            click
+            for click, _ in explain_factors(context, row[1], row[-3], row[-2], row[-1], factors).values()
+        )
+        mixed = table[1, campaign]
+        said = corrected(0.01, counts * (mixed[2] + more * mixed[0]))
+        assert said == pytest.approx(predicted[k], rel=0.03)  # slots travel in steps of a thousandth
 
 
 # ---- calibration
