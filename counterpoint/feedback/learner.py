@@ -151,7 +151,7 @@ class FeedbackLearner:
         campaign, exchange = self._campaign(event), self._exchange(event.exchange)
         if campaign is not None:
             campaign.bids += 1
-            campaign.predicted += event.click_rate
+            campaign.predicted += _predicted(event)
         if exchange is not None:
             exchange.bids += 1
 
@@ -480,6 +480,11 @@ class FeedbackLearner:
         clock = self._desk.clock
         clock.physical_ns, clock.logical = state.clock_physical_ns, state.clock_logical
         self.set_catalog(self._catalog)
+
+
+def _predicted(bid: BidPlaced) -> float:
+    """The chance of a click that it was priced by; of an older bidder's bid the creative's click rate."""
+    return bid.click_chance if 0.0 <= bid.click_chance <= 1.0 else bid.click_rate
 
 
 def _odds(share: float) -> float:

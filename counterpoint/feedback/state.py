@@ -31,7 +31,7 @@ class CampaignTally(Struct):
     """One campaign, one interval, experiment arm ``agents``."""
 
     bids: int = 0
-    predicted: float = 0.0  # sum of the bids' predicted click rates
+    predicted: float = 0.0  # sum of the bids' predicted chances of a click
     won: int = 0
     impressions: int = 0
     clicks: int = 0

@@ -19,6 +19,7 @@ from counterpoint.events.decisions import (
     PolicyRejected,
     Proposal,
 )
+from counterpoint.events.facts import BidPlaced
 from counterpoint.feedback import policy as artefact
 from counterpoint.feedback.learner import FeedbackLearner
 from counterpoint.feedback.policy import FeedbackPolicy, Health, distrusts
@@ -251,3 +252,16 @@ def test_what_is_caught_up_with_after_a_sleep_is_no_surge() -> None:
 if __name__ == "__main__":
     found, judged = false_alarms(range(200, 240), minutes=120)
     print(f"{found} false alarms in {judged} judged points")
+
+
+@pytest.mark.parametrize(("chance", "predicted"), [(0.3, 0.3), (-1.0, 0.1), (float("nan"), 0.1), (1.5, 0.1)])
+def test_clicks_are_held_against_the_chance_that_was_priced(chance: float, predicted: float) -> None:
+    """Of an older bidder, which logs none, against the creative's click rate (0.1 in these bids)."""
+    learner = FeedbackLearner(CATALOG)
+    events = [
+        msgspec.structs.replace(event, click_chance=chance) if isinstance(event, BidPlaced) else event
+        for event in World(11, ctr=0.3).minute(0, is_broken=False)
+    ]
+    learner.on(events, T0)
+    tally = learner._state.campaigns["a"]
+    assert tally.predicted / tally.bids == pytest.approx(predicted)

@@ -18,6 +18,7 @@ from counterpoint.base.errors import ConfigError
 from counterpoint.bench.bidding.budget import budget
 from counterpoint.bench.bidding.cost import cost
 from counterpoint.bench.bidding.cpa import cpa
+from counterpoint.bench.bidding.delays import delays
 from counterpoint.bench.bidding.learning import learning
 from counterpoint.bench.bidding.pacing import pacing
 from counterpoint.bench.bidding.shading import shading
@@ -32,6 +33,7 @@ PARTS: Final[dict[str, Callable[[Context], PartResult]]] = {
     "learning": learning,
     "shock": shock,
     "values": values,
+    "delays": delays,
     "budget": budget,
     "cpa": cpa,
     "pacing": pacing,

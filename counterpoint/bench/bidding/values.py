@@ -16,7 +16,9 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from counterpoint.base.clock import NS_PER_S
-from counterpoint.bench.bidding.verdict import Bar, Context, Measured, PartResult, Table, Verdict, over_seeds
+from counterpoint.bench.bidding.ceiling import Observed
+from counterpoint.bench.bidding.counted import MATURITY_S, Counted
+from counterpoint.bench.bidding.verdict import Bar, Context, PartResult, Table, Verdict, over_few_seeds
 from counterpoint.bidding.features import (
     CAMPAIGN,
     EXPOSED,
@@ -31,7 +33,6 @@ from counterpoint.bidding.features import (
 from counterpoint.bidding.outcomes import Impression, Outcomes
 from counterpoint.bidding.rates import Rates
 from counterpoint.bidding.value_model import Impressions, name_hash
-from counterpoint.creative.click_model import Counts, Shown, posteriors
 from counterpoint.market.auctions import Auctions
 from counterpoint.market.auctions import Outcomes as Outcomes_
 from counterpoint.market.load import scenario_named
@@ -41,14 +42,13 @@ from counterpoint.market.state import Exposures
 from counterpoint.market.world import World
 from counterpoint.market.worth import worth_at_goal
 
-SCENARIOS: Final = ("stationary-v1", "delay-v1", "drift-v1", "outage-v1")
+SCENARIOS: Final = ("stationary-v1", "delay-v1", "drift-v1", "outage-v1", "thin-market-v1", "churn-v1")
 AUCTIONS: Final = 150_000
 AUCTIONS_QUICK: Final = 20_000
 BATCH: Final = 1_000
 JUDGED_FROM: Final = 0.5  # of the auctions
 BID_SHARE: Final = 0.7  # of the value, of the bids that make the traffic
 TRIPLED: Final = 0.05
-CLICKS_PRIOR, TRIALS_PRIOR, MATURITY_S = 20.0, 50.0, 120.0  # of the counts
 SPEND_SHARE: Final = 0.5  # of what the counts' values would spend without a multiplier
 
 _EXPOSURES_OF: Final = (0, 1, 2, 3, 5, 9)  # the least exposures of each level
@@ -74,69 +74,17 @@ class Judged(Struct, frozen=True, kw_only=True):
     model_orders: float
     worth: float  # true worth bought at equal spend, model / counts - 1
     orders_bought: float  # the same for true expected conversions of the goals that pay for them
-    worth_known: float  # with the true chances themselves: the most that any value model could add
-
-
-class Counted:
-    """What was there before: the creative's posterior x the segment's click factor; orders per click of the line item,
-    a click counted two minutes after it."""
-
-    def __init__(self, world: World) -> None:
-        design, s = world.design, world.scenario
-        self.design = design
-        self.items: I64 = design.line_item.astype(np.int64)
-        self.click_prior = [s.campaign[c].expected_click_rate for c, _ in design.line_items]
-        self.order_prior = np.array([s.campaign[c].expected_conversion_rate for c, _ in design.line_items])
-        self.campaign_of_item = np.array([c for c, _ in design.line_items])
-        self.impressions, self.clicks = np.zeros(design.count), np.zeros(design.count)
-        self.rate = np.array([self.click_prior[item] for item in self.items])
-        self.seen, self.predicted = np.zeros(len(s.supply)), np.zeros(len(s.supply))
-        self.trials, self.orders = np.zeros(len(design.line_items)), np.zeros(len(design.line_items))
-        self.media = np.array([world._media[k] for k in range(len(s.supply))])
-        self._of_item = [np.flatnonzero(self.items == item) for item in range(len(design.line_items))]
-
-    def refresh(self) -> None:
-        """The Creative agent's own posteriors."""
-        for item, of in enumerate(self._of_item):
-            specs = [self.design.creatives[k] for k in of]
-            shown = [
-                Shown(c.id, "", (f"format={c.media} {c.size}", f"colour={c.colour}", f"message={c.message}"))
-                for c in specs
-            ]
-            counts = {
-                c.id: Counts(float(self.impressions[k]), float(self.clicks[k]), 0.0)
-                for c, k in zip(specs, of, strict=True)
-            }
-            self.rate[of] = [p.mean for p in posteriors(shown, counts, self.click_prior[item])]
-
-    def decay(self, elapsed_s: float) -> None:
-        """As the agents do: creatives by 3 days, the rest by 7."""
-        for counts, half_life_days in (
-            (self.impressions, 3.0), (self.clicks, 3.0), (self.seen, 7.0), (self.predicted, 7.0), (self.trials, 7.0),
-            (self.orders, 7.0),
-        ):  # fmt: skip
-            counts *= 0.5 ** (elapsed_s / 86_400.0 / half_life_days)
-
-    def factors(self) -> F64:
-        everything = (self.seen.sum() + CLICKS_PRIOR) / (self.predicted.sum() + CLICKS_PRIOR)
-        out = np.empty(self.seen.shape)
-        for supply, medium in enumerate(self.media):
-            alike = self.media == medium
-            parent = (self.seen[alike].sum() + CLICKS_PRIOR * everything) / (
-                self.predicted[alike].sum() + CLICKS_PRIOR
-            )
-            out[supply] = (self.seen[supply] + CLICKS_PRIOR * parent) / (
-                self.predicted[supply] + CLICKS_PRIOR
-            )
-        return np.clip(out, 0.1, 10.0)
-
-    def order_rates(self) -> F64:
-        by_campaign = np.bincount(self.campaign_of_item, self.trials)[self.campaign_of_item]
-        orders = np.bincount(self.campaign_of_item, self.orders)[self.campaign_of_item]
-        parent = (orders + TRIALS_PRIOR * self.order_prior) / (by_campaign + TRIALS_PRIOR)
-        return np.asarray(
-            np.clip((self.orders + TRIALS_PRIOR * parent) / (self.trials + TRIALS_PRIOR), 1e-6, 0.999)
-        )
+    worth_known: float  # with the true chances themselves, which no request shows
+    worth_each: (
+        float  # as ``worth``, each campaign spending what it spends by the counts: choice alone, no levels
+    )
+    features_each: (
+        float  # the same with true features on the counts' creatives: the most that features could add
+    )
+    observable_each: (
+        float  # with all that can be known but the person: creatives' appeal too; NaN where tastes turn
+    )
+    person_each: float  # and with the person, where there is an id
 
 
 def values(context: Context) -> PartResult:
@@ -158,7 +106,7 @@ def values(context: Context) -> PartResult:
             "click counted after two minutes; model: features, calibration and delays on top of the same posterior",
         ),
         skipped=(
-            "real logs: no comparison on iPinYou's features (few clicks join) or TalkingData's delays yet",
+            "real logs: part delays (TalkingData); iPinYou's logs join too few clicks to judge features",
         ),
     )
 
@@ -167,8 +115,9 @@ def _verdicts(name: str, judged: list[Judged], seeds: int) -> list[Verdict]:
     behind = f"{seeds} seeds"
 
     def of(bar: str, kind: Bar, target: float | None, figures: list[float]) -> Verdict:
-        measured: Measured = over_seeds(figures)
-        return Verdict(bar=f"{name}: {bar}", kind=kind, target=target, measured=measured, behind=behind)
+        return Verdict(
+            bar=f"{name}: {bar}", kind=kind, target=target, measured=over_few_seeds(figures), behind=behind
+        )
 
     return [
         of(
@@ -184,6 +133,12 @@ def _verdicts(name: str, judged: list[Judged], seeds: int) -> list[Verdict]:
             [1.0 - j.model_order / j.counts_order for j in judged],
         ),
         of("true worth bought at equal spend, model / counts - 1", Bar.ABOVE, 0.0, [j.worth for j in judged]),
+        of(
+            "the same, each campaign at its own spend",
+            Bar.REPORTED,
+            None,
+            [j.worth_each for j in judged],
+        ),
         of(
             "expected conversions bought at equal spend, model / counts - 1",
             Bar.ABOVE,
@@ -205,7 +160,14 @@ def _table(found: dict[str, list[Judged]], auctions: int) -> Table:
         cells = [f"{mean(judged, 'counts_' + pair)} -> {mean(judged, 'model_' + pair)}" for pair in pairs]
         bought = [
             f"{100 * np.mean([getattr(j, field) for j in judged]):+.2f} %"
-            for field in ("worth", "worth_known")
+            for field in (
+                "worth",
+                "worth_each",
+                "features_each",
+                "observable_each",
+                "person_each",
+                "worth_known",
+            )
         ]
         rows.append((name, mean(judged, "clicks", 0), mean(judged, "orders", 0), *cells, *bought))
     return Table(
@@ -220,7 +182,11 @@ def _table(found: dict[str, list[Judged]], auctions: int) -> Table:
             "clicks/predicted",
             "orders/predicted",
             "worth at equal spend",
-            "with true chances",
+            "each campaign at its spend",
+            "by true features",
+            "and true creatives",
+            "and the person",
+            "all true chances",
         ),
         rows=tuple(rows),
     )
@@ -254,6 +220,8 @@ class _Run:
         self.won_kept: list[tuple[F64, ...]] = []
         self.clicks = self.orders = 0
         self.decayed_ns = 0
+        turns = world.scenario.drift.taste_turn_deg != 0.0 or world.scenario.click.link == "steep"
+        self.observed = None if turns else Observed(world)
         self._tables()
         self.items = design.line_item.astype(np.int64)
         self.campaigns = design.campaign.astype(np.int64)
@@ -289,10 +257,7 @@ class _Run:
         click_model, order_model = self.outcomes.model.predict(seen)
 
         def value(click: F64, order: F64) -> F64:
-            w = self.worth[campaign]
-            return np.asarray(
-                w[:, 0] + click * (w[:, 1] + order * (w[:, 2] + w[:, 3] * self.basket[campaign]))
-            )
+            return self._value(campaign, click, order)
 
         bid = BID_SHARE * value(click_counts, order_counts)
         bid = np.where(self.chance.random(len(rows)) < TRIPLED, 3.0 * bid, bid)
@@ -303,11 +268,22 @@ class _Run:
                 true.click, true.conversion, click_counts, click_model, order_counts, order_model,
                 drawn.clicked.astype(np.float64), threshold, value(click_counts, order_counts),
                 value(click_model, order_model), true.value_micros.astype(np.float64),
-                np.where(pays, true.click * true.conversion, 0.0),
+                np.where(pays, true.click * true.conversion, 0.0), creatives.astype(np.float64),
+                *self._ceiling(auctions, rows, creatives, exposures),
             )  # fmt: skip
             self.kept.append(columns)
             self.won_kept.append(tuple(column[won] for column in columns[:7]))
         self._won(auctions, rows, won, creatives, campaign, seen, drawn)
+
+    def _value(self, campaign: I64, click: F64, order: F64) -> F64:
+        w = self.worth[campaign]
+        return np.asarray(w[:, 0] + click * (w[:, 1] + order * (w[:, 2] + w[:, 3] * self.basket[campaign])))
+
+    def _ceiling(self, auctions: Auctions, rows: I64, creatives: I64, exposures: F64) -> tuple[F64, ...]:
+        if self.observed is None:
+            return tuple(np.full((4, len(rows)), np.nan))
+        known = self.observed.of(auctions, rows, creatives, exposures)
+        return known.click, known.order, known.person_click, known.person_order
 
     def _tables(self) -> None:
         """Hashes by position, as a bidder makes them of a request."""
@@ -461,6 +437,11 @@ class _Run:
             value_m,
             worth,
             orders,
+            creative,
+            known_click,
+            known_order,
+            person_click,
+            person_order,
         ) = (np.concatenate(column) for column in zip(*self.kept, strict=True))
         won = [np.concatenate(column) for column in zip(*self.won_kept, strict=True)]
         spend = SPEND_SHARE * float(threshold[value_c >= threshold].sum())
@@ -469,6 +450,24 @@ class _Run:
             for name, value in (("counts", value_c), ("model", value_m), ("true", worth))
         }
         base = np.full(drawn.shape, drawn.mean())
+        shown = creative.astype(np.int64)
+        campaign = self.campaigns[shown]
+        counts_spend = np.bincount(campaign, threshold * bought["counts"])
+
+        def each(click: F64, order: F64) -> float:
+            """Worth bought with every campaign at the spend it has by the counts, over theirs, less 1."""
+            said, total = self._value(campaign, click, order), 0.0
+            if not np.isfinite(said).all():
+                return float("nan")
+            for one in np.flatnonzero(counts_spend > 0.0).tolist():
+                of = campaign == one
+                factor = _multiplier(said[of], threshold[of], float(counts_spend[one]))
+                total += float(worth[of][said[of] >= threshold[of] / factor].sum())
+            return total / float(worth[bought["counts"]].sum()) - 1.0
+
+        shown_often = np.maximum(np.bincount(shown), 1)
+        level_counts = (np.bincount(shown, click_c) / shown_often)[shown]
+        level_known = (np.bincount(shown, known_click) / shown_often)[shown]
         return Judged(
             clicks=self.clicks,
             orders=self.orders,
@@ -485,6 +484,10 @@ class _Run:
             worth=float(worth[bought["model"]].sum() / worth[bought["counts"]].sum() - 1.0),
             orders_bought=float(orders[bought["model"]].sum() / orders[bought["counts"]].sum() - 1.0),
             worth_known=float(worth[bought["true"]].sum() / worth[bought["counts"]].sum() - 1.0),
+            worth_each=each(click_m, order_m),
+            features_each=each(level_counts * known_click / level_known, order_c),
+            observable_each=each(known_click, known_order),
+            person_each=each(person_click, person_order),
         )
 
 
