@@ -19,7 +19,8 @@ from counterpoint.bench.market.agent_player import owned_campaigns, price_all
 from counterpoint.bench.market.driver import CHUNK
 from counterpoint.bench.market.facts import Facts, Floats, facts_of
 from counterpoint.bidding.pacing import HOUR_NS, Pace
-from counterpoint.bidding.policy import curve_table, lineage
+from counterpoint.bidding.policy import curve_table
+from counterpoint.bidding.segments import lineage
 from counterpoint.bidding.state import BiddingConfig, Money, State
 from counterpoint.bidding.steering import day_name, local_day, pace_campaigns
 from counterpoint.bidding.win_curve import EDGES, WinCurves, to_knots

@@ -17,8 +17,9 @@ from counterpoint.bench.market.baselines.classic import Classic
 from counterpoint.bench.market.facts import Facts, Floats, Ints
 from counterpoint.bench.market.policy import CLICK, Answers, Books, Feedback, Requests
 from counterpoint.bidding.pacing import HOUR_NS, Pace, lowest_multiplier
-from counterpoint.bidding.policy import curve_table, lineage
+from counterpoint.bidding.policy import curve_table
 from counterpoint.bidding.price import area_at, best_price, rate_at
+from counterpoint.bidding.segments import lineage
 from counterpoint.bidding.state import BiddingConfig, Money, State
 from counterpoint.bidding.steering import (
     awaits,
