@@ -5,7 +5,9 @@ BIN := $(VENV)/bin
 export OMP_NUM_THREADS ?= 1
 export OPENBLAS_NUM_THREADS ?= 1
 
-.PHONY: run test lint format bench clean
+.PHONY: setup run test lint format bench clean
+
+setup: $(VENV)/.installed
 
 run: $(VENV)/.installed
 	$(BIN)/counterpoint up --demo

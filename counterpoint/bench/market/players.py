@@ -87,6 +87,13 @@ def title_of(name: str) -> str:
     return own.title(name) if own.known(name) else TITLES[name]
 
 
+def register(name: str, make: Callable[[], Policy]) -> None:
+    """A player of one's own, by a name of its own: see :func:`own.register`."""
+    if name in NAMES:
+        raise ConfigError(f"policy {name!r} is one of the package's; take another name")
+    own.register(name, make)
+
+
 def check_names(names: tuple[str, ...]) -> None:
     """Raises :class:`ConfigError` with a cure."""
     for name in names:

@@ -18,7 +18,7 @@ from counterpoint.bench.market import own, show
 from counterpoint.bench.market.baselines.classic import tuned
 from counterpoint.bench.market.baselines.ladder import LADDER
 from counterpoint.bench.market.facts import NANOS
-from counterpoint.bench.market.players import DEFAULT, NAMES, TITLES, check_names
+from counterpoint.bench.market.players import DEFAULT, NAMES, TITLES, check_names, register
 from counterpoint.bench.market.rounds import SeedBounds
 from counterpoint.bench.market.scoreboard import (
     Checked,
@@ -268,14 +268,15 @@ def test_a_player_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, j
 
 
 def test_a_registered_player_plays_in_this_process_alone() -> None:
-    own.register("shy", lambda: LADDER["naive"](None))
+    register("shy", lambda: LADDER["naive"](None))
     try:
         board, _ = run([small(auctions=1_000)], ["naive", "shy"], [0], "naive")
         assert board.scores[0].value == board.scores[1].value
         with pytest.raises(ConfigError, match="this process alone"):
             run([small(auctions=1_000)], ["naive", "shy"], [0], "naive", jobs=2)
-        with pytest.raises(ConfigError, match="registered already"):
-            own.register("shy", lambda: LADDER["naive"](None))
+        for name, says in (("shy", "registered already"), ("pid", "one of the package's"), ("a:b", "colon")):
+            with pytest.raises(ConfigError, match=says):
+                register(name, lambda: LADDER["naive"](None))
     finally:
         del own.REGISTERED["shy"]
 
