@@ -2,6 +2,7 @@
 
 Each call of a compiled function costs about 0.05 us for each array it is handed, and each array is handed to several
 steps: one call a step cost more than the steps themselves. What is computed is the steps' own code, called from here.
+The compiled code is called as it is (:func:`compiled_for`), with what was checked once per View.
 
 A test holds both ways of deciding equal.
 """
@@ -15,7 +16,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from counterpoint.base.jit import njit
+from counterpoint.base.jit import compiled_for, njit
 from counterpoint.bidder import fits, kernels
 from counterpoint.bidder.scratch import Scratch
 from counterpoint.bidder.view import ArmTables, View
@@ -31,6 +32,7 @@ U64 = NDArray[np.uint64]
 
 COUNT_MATCHED: Final = kernels.VERDICTS  # in ``counts``, behind the verdicts
 COUNT_PAIRS: Final = kernels.VERDICTS + 1
+NO_RECORDS: Final = np.frombuffer(bytes(32), np.int64).reshape(-1, 4)[:0]  # of a person; read-only
 
 
 @njit
@@ -110,11 +112,11 @@ def auction(
     top_ints: I64,
     top_floats: F64,
     counts: I64,
+    left: I64,
+    arm: int,
     n: int,
     class_fits: U8,
     allowed: U64,
-    left: I64,
-    arm: int,
     segment: int,
     auction_type: int,
     floor: int,
@@ -186,12 +188,22 @@ def auction(
 
 
 class ArmArguments:
-    """:func:`match` and :func:`auction` with the arguments that stay the same from request to request."""
+    """:func:`match` and :func:`auction` with the arguments that stay the same from request to request.
 
-    __slots__ = ("auction", "bidding", "creative", "match", "tables", "view")
+    ``match(events, known_since_ns, now_ns)`` and ``auction(n, class_fits, allowed, segment, auction_type, floor, key,
+    events)``; arrays one after the other in memory, numbers of 64 bits, ``key`` without sign."""
+
+    __slots__ = ("auction", "bidding", "creative", "left", "match", "tables", "view")
 
     def __init__(
-        self, view: View, tables: ArmTables, bidding: CompiledBidding, creative: CompiledCreative, s: Scratch
+        self,
+        view: View,
+        tables: ArmTables,
+        bidding: CompiledBidding,
+        creative: CompiledCreative,
+        s: Scratch,
+        left: I64,
+        arm: int,
     ) -> None:
         part = view.part
         index = part.index
@@ -199,6 +211,7 @@ class ArmArguments:
         self.tables = tables
         self.bidding = bidding
         self.creative = creative
+        self.left = left
         matching: tuple[Any, ...] = (
             index.rows,
             index.positions,
@@ -213,8 +226,12 @@ class ArmArguments:
             s.verdicts,
             s.counts,
             s.limited,
+            left,
+            arm,
         )
-        self.match: Callable[..., int] = partial(match, *matching)
+        self.match: Callable[..., int] = partial(
+            compiled_for(match, *matching, NO_RECORDS, 0, 0), *matching
+        )
         deciding: tuple[Any, ...] = (
             s.index.eligible,
             index.members,
@@ -243,15 +260,19 @@ class ArmArguments:
             s.top_ints,
             s.top_floats,
             s.counts,
+            left,
+            arm,
         )
-        self.auction: Callable[..., int] = partial(auction, *deciding)
+        each = (0, part.fit_classes.nothing, index.all_creatives, 0, 0, 0, np.uint64(0), NO_RECORDS)
+        self.auction: Callable[..., int] = partial(compiled_for(auction, *deciding, *each), *deciding)
 
     def serves(
-        self, view: View, tables: ArmTables, bidding: CompiledBidding, creative: CompiledCreative
+        self, view: View, tables: ArmTables, bidding: CompiledBidding, creative: CompiledCreative, left: I64
     ) -> bool:
         return (
             self.view is view
             and self.tables is tables
             and self.bidding is bidding
             and self.creative is creative
+            and self.left is left
         )

@@ -10,6 +10,7 @@ up, into the bid's currency and from there into ours, so that our price converte
 
 from __future__ import annotations
 
+import struct
 from typing import Final
 
 import numpy as np
@@ -20,9 +21,10 @@ from counterpoint.base.money import MICROS_PER_UNIT
 from counterpoint.base.rng import mix64
 from counterpoint.bidder import fits, kernels
 from counterpoint.bidder.ask import Size, ask, fit_of, sizes_of
-from counterpoint.bidder.auction import COUNT_MATCHED, COUNT_PAIRS, ArmArguments
+from counterpoint.bidder.auction import COUNT_MATCHED, COUNT_PAIRS, NO_RECORDS, ArmArguments
 from counterpoint.bidder.experiment import hash64
-from counterpoint.bidder.frequency import UserState
+from counterpoint.bidder.frequency import RECORD_BYTES, UserState
+from counterpoint.bidder.kernels import TOP_FLOATS, TOP_INTS
 from counterpoint.bidder.part import CatalogPart, ExchangePart
 from counterpoint.bidder.scratch import ImpFit, Scratch
 from counterpoint.bidder.view import ArmTables, View
@@ -32,6 +34,7 @@ from counterpoint.creative.policy import CompiledCreative, choose
 from counterpoint.openrtb.nobid import NoBidReason, screen, screen_imp
 from counterpoint.openrtb.objects import BidRequest, Imp, floor_micros
 
+_ROW: Final = struct.Struct(f"={TOP_INTS}q{TOP_FLOATS}d")
 IMPS_MAX: Final = 20  # answered in one request; the rest stays unanswered
 MASK64: Final = 0xFFFF_FFFF_FFFF_FFFF
 SECOND_PRICE: Final = 2
@@ -170,12 +173,12 @@ def decide(
     arm = view.experiment.arms[bucket]
     tables, bidding, creative = tables_of(view, arm, now_ns)
 
-    given = arguments_of(view, arm, tables, bidding, creative, scratch)
+    given = arguments_of(view, arm, tables, bidding, creative, scratch, left)
     ask(scratch, request, exchange, media_all, sizes_all, now_ns, rng_key)
     if trace is not None:
         trace.eligible(part.index.eligible(scratch.query, scratch.index, view.live), scratch)
     events = records(user.events)
-    admitted = given.match(left, arm, events, user.known_since_ns, now_ns)
+    admitted = given.match(events, user.known_since_ns, now_ns)
     matched = scratch.counts.item(COUNT_MATCHED)
     if trace is not None:
         trace.admitted(matched, admitted, scratch)
@@ -220,12 +223,10 @@ def decide(
                 admitted,
                 fit.classes,
                 allowed,
-                left,
-                arm,
                 bidding.segments.get(place.segment_names[media.bit_length()], 0),
                 auction_type,
                 floor,
-                np.uint64(key),
+                key,
                 events,
             )
             pairs = scratch.counts.item(COUNT_PAIRS)
@@ -290,11 +291,12 @@ def arguments_of(
     bidding: CompiledBidding,
     creative: CompiledCreative,
     scratch: Scratch,
+    left: AllowancesLeft,
 ) -> ArmArguments:
-    """What the compiled calls are handed, put together once per View and arm."""
+    """What the compiled calls are handed, put together once per View, arm and array of money."""
     found: ArmArguments | None = scratch.arguments.get(arm)
-    if found is None or not found.serves(view, tables, bidding, creative):
-        found = scratch.arguments[arm] = ArmArguments(view, tables, bidding, creative, scratch)
+    if found is None or not found.serves(view, tables, bidding, creative, left):
+        found = scratch.arguments[arm] = ArmArguments(view, tables, bidding, creative, scratch, left, arm)
     return found
 
 
@@ -396,8 +398,7 @@ def _choose_and_price(
 
 
 def _read_top(kept: int, s: Scratch) -> tuple[Candidate, ...]:
-    ints, floats = s.top_ints[:kept].tolist(), s.top_floats[:kept].tolist()
-    return tuple([Candidate(*i, *f) for i, f in zip(ints, floats, strict=True)])
+    return tuple([Candidate(*row) for row in _ROW.iter_unpack(s.top_rows[: kept * _ROW.size])])
 
 
 # ---- conditions
@@ -445,12 +446,9 @@ def price_in_bid_currency(price_nanos: int, rate: int) -> int:
     return price_nanos if rate == MICROS_PER_UNIT else price_nanos * MICROS_PER_UNIT // rate
 
 
-_NO_RECORDS: Final = np.frombuffer(bytes(32), np.int64).reshape(-1, 4)[:0]
-
-
 def records(events: bytes) -> NDArray[np.int64]:
     """A person's records as rows of (line item key, at, until, bid key); read-only."""
-    return np.frombuffer(events, np.int64).reshape(-1, 4) if events else _NO_RECORDS
+    return np.ndarray((len(events) // RECORD_BYTES, 4), np.int64, events) if events else NO_RECORDS
 
 
 # ---- reasons

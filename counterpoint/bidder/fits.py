@@ -24,7 +24,7 @@ U64 = NDArray[np.uint64]
 class FitClasses:
     """``of_member[k]`` is the class of the creative ``index.members[k]``; of its bounds, nothing."""
 
-    __slots__ = ("_everyone", "_first", "count", "of_member", "samples")
+    __slots__ = ("_everyone", "_first", "count", "nothing", "of_member", "samples")
 
     def __init__(self, index: CatalogIndex) -> None:
         columns, details, files = index.cr_columns, index.cr_details, index.cr_files
@@ -47,12 +47,13 @@ class FitClasses:
         self.of_member[bounds:] = of_creative[index.members[bounds:]]
         # the samples as the creatives of one line item, so that the index's kernel can be asked about them
         self.samples: I32 = np.array([2, 2 + self.count, *samples], np.int32)
+        self.nothing: U8 = np.zeros(max(1, self.count), np.uint8)  # fits
         self._first: I32 = np.zeros(1, np.int32)
         self._everyone: U64 = np.full(index.creative_words, 0xFFFF_FFFF_FFFF_FFFF, np.uint64)
 
     def that_fit(self, index: CatalogIndex, fit: Fit) -> U8:
         """1 for each class that fits the imp."""
-        class_fits = np.zeros(max(1, self.count), np.uint8)
+        class_fits = self.nothing.copy()
         out = np.zeros((2, max(1, self.count)), np.int32)
         m = kernels.fitting(
             self._first,

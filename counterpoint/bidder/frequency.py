@@ -84,7 +84,7 @@ class FrequencyBook:
         """``secret`` keys the hash of ids (16..64 bytes). ``new_here``: there is no past to know (a first start);
         otherwise nothing before ``started_at_ns`` is known until ``restore`` and the tail have been read."""
         assert 16 <= len(secret) <= 64, "the key of the id hash is 16 to 64 bytes"
-        self._secret = secret
+        self._hash = hashlib.blake2b(key=secret, digest_size=16)  # copied for each id
         self._entries_max = entries_max
         self._bytes_max = bytes_max
         self._users: OrderedDict[str, UserState] = (
@@ -104,9 +104,9 @@ class FrequencyBook:
 
     def user_key(self, kind: str, raw_id: str) -> str:
         """The pseudonym of an id: keyed BLAKE2b-128, so that nobody without the key can test an id against it."""
-        return hashlib.blake2b(
-            f"{kind}\x00{raw_id}".encode(errors="surrogatepass"), key=self._secret, digest_size=16
-        ).hexdigest()
+        hashed = self._hash.copy()
+        hashed.update(f"{kind}\x00{raw_id}".encode(errors="surrogatepass"))
+        return hashed.hexdigest()
 
     def state(self, key: str) -> UserState:
         """What is known of a consented person. Someone unseen gets an empty state, not stored until counted."""

@@ -64,12 +64,13 @@ class TrackerCounters:
 
 
 class NoticeDesk:
-    """``directory`` is replaced when the catalog changes. ``source`` is ``bidder/{id}``."""
+    """``directory`` is replaced when the catalog changes. ``source`` is ``bidder/{id}``. ``facts`` None: nobody listens,
+    and only what is counted here is made."""
 
     def __init__(
         self,
         *,
-        facts: Outbox,
+        facts: Outbox | None,
         directory: Directory,
         allowances: AllowanceBook,
         frequency: FrequencyBook,
@@ -105,7 +106,9 @@ class NoticeDesk:
         if bits & _SETTLED:
             return _REPLAYED, None
         now_ns = self.clock.now_ns()
-        judgement = judge(kind, bid, values, now_ns, self.source, bool(bits & _WIN_TOLD))
+        judgement = judge(
+            kind, bid, values, now_ns, self.source, bool(bits & _WIN_TOLD), self.facts is not None
+        )
         settlement = judgement.settlement
         if settlement is None:
             return judgement, None
@@ -141,7 +144,9 @@ class NoticeDesk:
         if kind is NoticeKind.LOSS and (bits & _WON or settles_now):
             return NoticeOutcome.CONTRADICTED
         now_ns = self.clock.now_ns()
-        judgement = judge(kind, bid, values, now_ns, self.source, bool(bits & _WIN_TOLD))
+        judgement = judge(
+            kind, bid, values, now_ns, self.source, bool(bits & _WIN_TOLD), self.facts is not None
+        )
         if judgement.outcome is not NoticeOutcome.INFORMED:
             return judgement.outcome
         told = _BIT[kind]
@@ -169,10 +174,14 @@ class NoticeDesk:
             )
 
     def _publish(self, judgement: Judgement) -> None:
-        for fact in judgement.facts:
-            if not self.facts.offer(fact):
-                self.counters.facts_shed += 1
-        self.attribution.on(judgement.facts)
+        facts = judgement.facts
+        if not facts:
+            return
+        if self.facts is not None:
+            for fact in facts:
+                if not self.facts.offer(fact):
+                    self.counters.facts_shed += 1
+        self.attribution.on(facts)
 
 
 _REPLAYED: Final = Judgement(NoticeOutcome.REPLAYED)

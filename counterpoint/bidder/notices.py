@@ -60,6 +60,7 @@ _SETTLING: Final = {
     Settles.BILLING.value: NoticeKind.BILLING,
     Settles.IMPRESSION.value: NoticeKind.IMPRESSION,
 }
+_ATTRIBUTED: Final = frozenset({NoticeKind.IMPRESSION, NoticeKind.CLICK})
 CLIENT_SIDE: Final = frozenset({NoticeKind.IMPRESSION, NoticeKind.CLICK, NoticeKind.SKIP})
 
 
@@ -72,25 +73,39 @@ class Judgement(Struct, frozen=True):
     anomalies: tuple[NoticeAnomaly, ...] = ()
 
 
+_INFORMED: Final = Judgement(NoticeOutcome.INFORMED)
+
+
 def settles(kind: NoticeKind, bid: SignedBid) -> bool:
     """Whether this kind of notice is the spend of this bid."""
     return _SETTLING.get(bid.settles) is kind
 
 
 def judge(
-    kind: NoticeKind, bid: SignedBid, values: NoticeValues, now_ns: int, source: str, win_known: bool = False
+    kind: NoticeKind,
+    bid: SignedBid,
+    values: NoticeValues,
+    now_ns: int,
+    source: str,
+    win_known: bool = False,
+    tells: bool = True,
 ) -> Judgement:
-    """``win_known``: the win of this bid has been told already, so a settling notice need not tell it."""
+    """``win_known``: the win of this bid has been told already, so a settling notice need not tell it.
+    ``tells`` False: nobody wants to hear of wins, losses and skips; views and clicks are what orders are attributed to."""
     if bid.test:
         return Judgement(NoticeOutcome.TEST)
     if values.audit:
         return Judgement(NoticeOutcome.AUDIT)
     expired = now_ns > bid.expires_at_ns
     if settles(kind, bid):
-        return _settle(kind, bid, values, now_ns, source, win_known, expired)
+        return _settle(kind, bid, values, now_ns, source, win_known, expired, tells)
     if expired:
         return Judgement(NoticeOutcome.EXPIRED)
-    return Judgement(NoticeOutcome.INFORMED, facts=_facts(kind, bid, values, now_ns, source, win_known))
+    if not tells and kind not in _ATTRIBUTED:
+        return _INFORMED
+    return Judgement(
+        NoticeOutcome.INFORMED, facts=_facts(kind, bid, values, now_ns, source, win_known or not tells)
+    )
 
 
 def _settle(
@@ -101,6 +116,7 @@ def _settle(
     source: str,
     win_known: bool,
     expired: bool,
+    tells: bool,
 ) -> Judgement:
     anomalies: list[NoticeAnomaly] = [NoticeAnomaly.EXPIRED_SETTLEMENT] if expired else []
     client_side = kind in CLIENT_SIDE
@@ -128,7 +144,8 @@ def _settle(
         arm=bid.arm,
     )
     assert 0 <= settlement.paid_nanos <= bid.bid_nanos, "never booked above the signed bid price"
-    facts = () if expired else _facts(kind, bid, values, now_ns, source, win_known)
+    silent = expired or not (tells or kind in _ATTRIBUTED)
+    facts = () if silent else _facts(kind, bid, values, now_ns, source, win_known or not tells)
     return Judgement(NoticeOutcome.SETTLED, settlement, facts, tuple(anomalies))
 
 

@@ -57,6 +57,7 @@ class Scratch:
         "rates",
         "top_floats",
         "top_ints",
+        "top_rows",
         "verdicts",
     )
 
@@ -84,5 +85,8 @@ class Scratch:
         self.media_ctr: NDArray[np.float64] = np.zeros(MAX_ELIGIBLE, np.float64)
         self.media_money: NDArray[np.int64] = np.zeros((4, MAX_ELIGIBLE), np.int64)
         self.media_rates: NDArray[np.float64] = np.zeros((5, MAX_ELIGIBLE), np.float64)
-        self.top_ints: NDArray[np.int64] = np.zeros((CANDIDATES_MAX, TOP_INTS), np.int64)
-        self.top_floats: NDArray[np.float64] = np.zeros((CANDIDATES_MAX, TOP_FLOATS), np.float64)
+        # the ranked candidates, in rows that are read as they stand: whole numbers first, then the others
+        rows = np.zeros((CANDIDATES_MAX, TOP_INTS + TOP_FLOATS), np.int64)
+        self.top_ints: NDArray[np.int64] = rows[:, :TOP_INTS]
+        self.top_floats: NDArray[np.float64] = rows.view(np.float64)[:, TOP_INTS:]
+        self.top_rows = rows.data.cast("B")

@@ -26,6 +26,7 @@ class Post:
         self._subject_of = subject_of
         self._name = name
         self._subjects: dict[type[Event], str] = {}
+        self._notices: dict[str, str] = {}  # subject by exchange
         self._waiting: dict[str, list[Event]] = {}
         self._batches = 0
 
@@ -35,21 +36,24 @@ class Post:
         subject = self._subjects.get(kind)
         if subject is None:
             subject = self._subjects[kind] = self._subject_of(event)
-        waiting = self._waiting.get(subject)
-        if waiting is None:
-            self._waiting[subject] = [event]
-        else:
-            waiting.append(event)
-            if len(waiting) >= BATCH_MAX:
-                self._publish(subject)
+        self._add(subject, event)
         return True
 
     def settle(self, exchange: str, event: SettlementNoticed) -> None:
         """Money has its own stream, and a subject an exchange."""
-        waiting = self._waiting.setdefault(subjects.notice(exchange), [])
+        subject = self._notices.get(exchange)
+        if subject is None:
+            subject = self._notices[exchange] = subjects.notice(exchange)
+        self._add(subject, event)
+
+    def _add(self, subject: str, event: Event) -> None:
+        waiting = self._waiting.get(subject)
+        if waiting is None:
+            self._waiting[subject] = [event]
+            return
         waiting.append(event)
         if len(waiting) >= BATCH_MAX:
-            self._publish(subjects.notice(exchange))
+            self._publish(subject)
 
     def flush(self) -> None:
         for subject in list(self._waiting):

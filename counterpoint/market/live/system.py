@@ -87,7 +87,8 @@ class LiveSystem:
     """``agents``: which learners take part; without any, the bidder prices by its stated fallback, or by ``given``.
 
     ``ids`` names bids, ``seed`` is the chance of decisions; both have a default that depends on ``seed`` alone.
-    Raises ConfigError for a tempo that the agents' wishes would not live through.
+    ``tells``: bids and their outcomes are told on the bus; None: where an agent listens. Untold, no event of them is
+    made: nobody decides otherwise. Raises ConfigError for a tempo that the agents' wishes would not live through.
     """
 
     def __init__(
@@ -103,6 +104,7 @@ class LiveSystem:
         ids: IdSource | None = None,
         ledger_url: str = LEDGER_IN_MEMORY,
         keeps_inputs: bool = False,
+        tells: bool | None = None,
     ) -> None:
         tempo = tempo if tempo is not None else Tempo()
         given = given if given is not None else Given()
@@ -130,6 +132,7 @@ class LiveSystem:
         self.frequency = FrequencyBook(secret, started_at_ns=now_ns)
         self.post = Post(self.bus, subject_of(BIDDER_ID), f"{self.incarnation}-post")
         self.attribution = Attribution()
+        told = self.post if tells or (tells is None and agents) else None
         self.engine = Engine(
             view,
             self.book,
@@ -139,12 +142,12 @@ class LiveSystem:
             bidder_id=BIDDER_ID,
             seed=engine_seed(seed),
             ids=ids if ids is not None else ids_of(seed),
-            outbox=self.post,
+            outbox=told,
             clock=self.clock.now_ns,
             keeps_inputs=keeps_inputs,
         )
         self.notices = NoticeDesk(
-            facts=self.post,
+            facts=told,
             directory=Directory.build(catalog),
             allowances=self.book,
             frequency=self.frequency,
@@ -221,7 +224,8 @@ class LiveSystem:
     def _presume_lost(self, bid: BidContext, now_ns: int) -> None:
         if bid.user_key:
             self.frequency.release(bid.user_key, bid_key(bid.bid_id))
-        self.post.offer(presumed_lost(bid, now_ns, self.engine.source))
+        if self.notices.facts is not None:
+            self.notices.facts.offer(presumed_lost(bid, now_ns, self.engine.source))
 
     # ---- a step
 
