@@ -8,12 +8,9 @@ import secrets
 
 def digest(*parts: bytes | str, size: int = 16) -> str:
     """A stable hex digest of the parts (BLAKE2b, length-prefixed so that ('ab','c') != ('a','bc'))."""
-    h = hashlib.blake2b(digest_size=size)
-    for part in parts:
-        raw = part.encode() if isinstance(part, str) else part
-        h.update(len(raw).to_bytes(8, "big"))
-        h.update(raw)
-    return h.hexdigest()
+    raw = [part.encode() if isinstance(part, str) else part for part in parts]
+    joined = b"".join([piece for part in raw for piece in (len(part).to_bytes(8, "big"), part)])
+    return hashlib.blake2b(joined, digest_size=size).hexdigest()
 
 
 class IdSource:

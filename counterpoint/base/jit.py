@@ -30,8 +30,8 @@ def compiled_for(function: Callable[..., Any], *examples: Any) -> Callable[..., 
     """The compiled code itself, for arguments of the very types of ``examples``: half the price of a call through numba,
     which looks at every argument's type each time. Nobody looks here: an array of another type or layout is misread, a
     number that does not fit its type raises OverflowError."""
-    dispatcher = cast(Any, function)
-    entry: Callable[..., Any] = dispatcher.compile(tuple(numba.typeof(example) for example in examples))
+    dispatcher, type_of = cast(Any, function), cast(Any, numba.typeof)
+    entry: Callable[..., Any] = dispatcher.compile(tuple(type_of(example) for example in examples))
     return entry
 
 

@@ -229,9 +229,7 @@ class ArmArguments:
             left,
             arm,
         )
-        self.match: Callable[..., int] = partial(
-            compiled_for(match, *matching, NO_RECORDS, 0, 0), *matching
-        )
+        self.match: Callable[..., int] = partial(compiled_for(match, *matching, NO_RECORDS, 0, 0), *matching)
         deciding: tuple[Any, ...] = (
             s.index.eligible,
             index.members,
