@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
-from operator import itemgetter
 from typing import Any
 
 from sqlalchemy import Table, bindparam, insert, update
-from sqlalchemy.engine import Connection, Dialect
+from sqlalchemy.engine import Connection
 
 from counterpoint.ledger.rows import Account, Allowance, Line
 
@@ -82,24 +80,6 @@ def line_row(line: Line) -> dict[str, Any]:
     return {column: getattr(line, name) for name, column in _LINE.items()}
 
 
-def insert_rows(connection: Connection, table: Table, rows: list[dict[str, Any]]) -> None:
-    """All rows name the same columns; none: nothing is done. Many rows go to the driver as they stand, where it takes
-    them by position (SQLite): half the price of handing each through SQLAlchemy."""
-    if len(rows) < 2 or not connection.dialect.positional:
-        if rows:
-            connection.execute(insert(table), rows)
-        return
-    text, order = _insert_text(table, tuple(rows[0]), connection.dialect)
-    connection.exec_driver_sql(text, list(map(itemgetter(*order), rows)))
-
-
-@lru_cache(maxsize=64)
-def _insert_text(table: Table, names: tuple[str, ...], dialect: Dialect) -> tuple[str, tuple[str, ...]]:
-    """The statement, and the columns in the order in which it takes them."""
-    compiled: Any = insert(table).compile(dialect=dialect, column_keys=list(names))
-    return str(compiled), tuple(compiled.positiontup)
-
-
 def write_rows(
     connection: Connection,
     table: Table,
@@ -108,7 +88,8 @@ def write_rows(
     changed: list[dict[str, Any]],
 ) -> None:
     """Insert the new rows, update the changed ones by ``key``. All rows name all columns."""
-    insert_rows(connection, table, new)
+    if new:
+        connection.execute(insert(table), new)
     if changed:
         statement = (
             update(table)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import update
+from sqlalchemy import insert, update
 from sqlalchemy.engine import Connection
 
 from counterpoint.base.ids import digest
@@ -22,7 +22,7 @@ from counterpoint.ledger.known import KnownCatalog
 from counterpoint.ledger.loaded import Loaded
 from counterpoint.ledger.outbox import Outgoing
 from counterpoint.ledger.rows import Account, Allowance, Line
-from counterpoint.ledger.storage import account_row, allowance_row, insert_rows, line_row, write_rows
+from counterpoint.ledger.storage import account_row, allowance_row, line_row, write_rows
 from counterpoint.ledger.tables import (
     ACCOUNTS,
     ADJUSTMENTS,
@@ -266,10 +266,14 @@ class Work(Loaded):
             self.say(subjects.balance(account.campaign_id), self._report(account))
         self._write_rows()
         self._write_journal()
-        insert_rows(self.connection, SETTLEMENTS, self._settlements)
-        insert_rows(self.connection, ADJUSTMENTS, self._adjustments)
-        insert_rows(self.connection, COMMANDS, self._commands)
-        insert_rows(self.connection, FINDINGS, self._findings)
+        if self._settlements:
+            self.connection.execute(insert(SETTLEMENTS), self._settlements)
+        if self._adjustments:
+            self.connection.execute(insert(ADJUSTMENTS), self._adjustments)
+        if self._commands:
+            self.connection.execute(insert(COMMANDS), self._commands)
+        if self._findings:
+            self.connection.execute(insert(FINDINGS), self._findings)
         outgoing = self._write_outbox()
         self.connection.execute(
             update(WRITER).values(
@@ -366,7 +370,8 @@ class Work(Loaded):
                 )
             ]
             self._entry_next += 1
-        insert_rows(self.connection, JOURNAL, legs)
+        if legs:
+            self.connection.execute(insert(JOURNAL), legs)
 
     def _write_outbox(self) -> list[Outgoing]:
         outgoing = []
@@ -376,19 +381,19 @@ class Work(Loaded):
                 batch_id = digest(*(e.event_id for e in batch))
                 outgoing.append(Outgoing(self._outbox_next, batch_id, subject, tuple(batch)))
                 self._outbox_next += 1
-        insert_rows(
-            self.connection,
-            OUTBOX,
-            [
-                {
-                    "sequence": o.sequence,
-                    "batch_id": o.batch_id,
-                    "subject": o.subject,
-                    "payload": encode_batch(o.events),
-                }
-                for o in outgoing
-            ],
-        )
+        if outgoing:
+            self.connection.execute(
+                insert(OUTBOX),
+                [
+                    {
+                        "sequence": o.sequence,
+                        "batch_id": o.batch_id,
+                        "subject": o.subject,
+                        "payload": encode_batch(o.events),
+                    }
+                    for o in outgoing
+                ],
+            )
         return outgoing
 
 
