@@ -154,6 +154,17 @@ def judged(pairs: list[Game], targets: list[Game]) -> PartResult:
                 )
             )
             rows.append((name, opponent, *_figures(both)))
+    for opponent in OPPONENTS:
+        both = [game.pairs[opponent] for game in pairs]
+        verdicts.append(
+            Verdict(
+                bar=f"cost per action at the goals, of {opponent}'s, equal spend, all scenarios",
+                kind=Bar.REPORTED,
+                target=None,
+                measured=_ratio([sum(them.worth) / max(sum(us.worth), 1e-9) for them, us in both]),
+                behind=f"{len(both)} games, paired",
+            )
+        )
     head = (
         "scenario",
         "against",
