@@ -101,32 +101,77 @@ def _prices(of: Survey) -> Figure:
     return figure
 
 
+def changing(of: Survey) -> tuple[str, ...]:
+    """What of prices, volume and appeal does more than follow the hour of the week. Outages are drawn over the volume."""
+    s, t = of.world.scenario, of.world.timeline
+    factors = np.vstack([np.exp(t.log_price), t.conversion[None, :]])
+    weeks = s.traffic.weekend_volume != 1.0 or s.traffic.growth_per_day != 0.0
+    held = (
+        ("prices", bool(np.ptp(factors, axis=1).max() > 1e-9)),
+        ("volume", weeks or any(shock.volume != 1.0 for shock in s.shock) or bool(s.outage)),
+        (
+            "appeal",
+            s.drift.appeal_sd > 0.0 or s.churn.generations > 1 or any(jump.appeal_share for jump in s.jump),
+        ),
+    )
+    return tuple(name for name, changes in held if changes)
+
+
 def _change(of: Survey) -> Figure:
-    world = of.world
-    s, t = world.scenario, world.timeline
-    day = np.asarray((np.arange(t.hours) + 0.5) / 24.0, dtype=np.float64)
-    figure = Figure(figsize=(9, 6), layout="constrained")
-    prices, volume, appeal = (figure.add_subplot(3, 1, n) for n in (1, 2, 3))
-    for n, label in enumerate(paths_of(s)):
-        prices.plot(day, np.exp(t.log_price[n]), label=label, linewidth=1.0)
-    prices.plot(day, t.conversion, label="conversion rates", color=REAL, linestyle="--")
-    prices.set_ylabel("factor")
-    prices.set_title(f"{s.name}: what happens over its {s.days} days")
-    prices.legend(fontsize=7, ncols=3)
-    volume.plot(day, t.volume * s.auctions, color=SIMULATED, linewidth=1.0)
-    volume.set_ylabel("auctions an hour")
+    """A panel for each thing that changes."""
+    s, names = of.world.scenario, changing(of)
+    figure = Figure(figsize=(9, 0.8 + 1.9 * max(len(names), 1)), layout="constrained")
+    panels = [figure.add_subplot(max(len(names), 1), 1, n + 1) for n in range(max(len(names), 1))]
+    panels[0].set_title(f"{s.name}: what happens over its {s.days} days")
+    if not names:
+        panels[0].text(0.5, 0.5, "nothing changes but the hour of the week", ha="center", va="center")
+        panels[0].set_xlim(0, 1)
+        panels[0].set_axis_off()
+    for axes, name in zip(panels, names, strict=False):
+        PANELS[name](of, axes)
+        for n, outage in enumerate(s.outage):
+            label = "outage of reports" if n == 0 else None
+            axes.axvspan(outage.from_day, outage.to_day, color="#bbbbbb", alpha=0.4, label=label)
+        axes.legend(fontsize=7, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    if names:
+        panels[-1].set_xlabel("day")
+    return figure
+
+
+def _hours(of: Survey) -> Floats:
+    return np.asarray((np.arange(of.world.timeline.hours) + 0.5) / 24.0, dtype=np.float64)
+
+
+def _price_factors(of: Survey, axes: Axes) -> None:
+    t = of.world.timeline
+    for n, label in enumerate(paths_of(of.world.scenario)):
+        axes.plot(_hours(of), np.exp(t.log_price[n]), label=label, linewidth=1.0)
+    axes.plot(_hours(of), t.conversion, label="conversion rates", color=REAL, linestyle="--")
+    axes.set_ylabel("factor on prices")
+
+
+def _volume(of: Survey, axes: Axes) -> None:
+    hourly = of.world.timeline.volume * of.world.scenario.auctions
+    axes.plot(_hours(of), hourly, color=SIMULATED, linewidth=1.0, label="all exchanges")
+    axes.set_ylabel("auctions an hour")
+
+
+def _appeals(of: Survey, axes: Axes) -> None:
+    world, day = of.world, _hours(of)
     at = (STARTS_AT_NS + day * DAY_NS).astype(np.int64)
-    which = np.linspace(0, world.design.count - 1, 8).astype(np.int64)
-    for creative in which.tolist():
+    for creative in np.linspace(0, world.design.count - 1, 8).astype(np.int64).tolist():
         path = world.ads.appeal_at(np.full(day.shape, creative), day)
         live = world.design.live(np.full(day.shape, creative), at)
-        appeal.plot(day, np.where(live, path, np.nan), linewidth=1.0)
-    appeal.set_ylabel("appeal (logit), 8 creatives")
-    appeal.set_xlabel("day")
-    for outage in s.outage:
-        for axes in (prices, volume, appeal):
-            axes.axvspan(outage.from_day, outage.to_day, color="#bbbbbb", alpha=0.4)
-    return figure
+        label = f"creative {creative}, {world.scenario.campaign[int(world.design.campaign[creative])].id}"
+        axes.plot(day, np.where(live, path, np.nan), linewidth=1.0, label=label)
+    axes.set_ylabel("appeal (logit)")
+
+
+PANELS: Final[dict[str, Callable[[Survey, Axes], None]]] = {
+    "prices": _price_factors,
+    "volume": _volume,
+    "appeal": _appeals,
+}
 
 
 def _appeal(of: Survey) -> Figure:

@@ -16,7 +16,7 @@ from counterpoint.base.errors import ConfigError
 from counterpoint.market.describe import survey, tables
 from counterpoint.market.fit import Fit, fit_all
 from counterpoint.market.load import NAMES, ScenarioError, scenario_named
-from counterpoint.market.plots import draw_fits
+from counterpoint.market.plots import changing, draw_fits
 from counterpoint.market.scenario import Scenario
 
 ROOT = Path(__file__).parents[2]
@@ -53,6 +53,15 @@ def test_describe_tells_and_draws(tmp_path: Path) -> None:
     for picture in pictures:
         assert picture.read_bytes().startswith(PNG)
         assert picture.stat().st_size < 200_000
+
+
+def test_only_what_changes_has_a_panel() -> None:
+    seen = {name: changing(survey(scenario_named(name), seed=0)) for name in NAMES}
+    assert seen["stationary-v1"] == seen["delay-v1"] == ()
+    assert seen["jumps-v1"] == ("prices", "volume", "appeal")
+    assert seen["weekend-v1"] == ("prices", "volume")
+    assert seen["outage-v1"] == ("volume",)
+    assert seen["churn-v1"] == ("appeal",)
 
 
 @pytest.mark.parametrize("name", NAMES)
