@@ -11,7 +11,7 @@ from typing import Final
 
 from counterpoint.bench.market.plots import bars, forest
 from counterpoint.bench.market.scoreboard import Scoreboard, Summary
-from counterpoint.bench.market.statistics import LEVEL, Comparison, Interval
+from counterpoint.bench.market.statistics import LEVEL, PAIRS_MIN, Comparison, Interval
 
 STYLE: Final = """
 :root{--ink:#1b1f24;--soft:#59636e;--line:#e3e6ea;--wash:#f5f6f8;--blue:#2f6fde;--amber:#b7791f;--grey:#7d8590;--red:#b3261e;--green:#1a7f37}
@@ -22,10 +22,10 @@ p{margin:.4rem 0;max-width:60rem}small,.soft{color:var(--soft)}
 nav{margin:1rem 0 1.4rem;display:flex;flex-wrap:wrap;gap:.35rem .9rem}nav a{color:var(--blue);text-decoration:none}
 .facts{display:flex;flex-wrap:wrap;gap:.8rem 2.4rem;padding:0;margin:1.2rem 0}.facts div{min-width:6rem}
 .facts b{display:block;font-size:1.35rem;line-height:1.2;font-variant-numeric:tabular-nums}.facts span{color:var(--soft);font-size:.85rem}
-table{border-collapse:collapse;font-variant-numeric:tabular-nums;width:100%;font-size:.9rem}
-th,td{padding:.3rem .6rem;text-align:right;border-bottom:1px solid var(--line);white-space:nowrap}
+table{border-collapse:collapse;font-variant-numeric:tabular-nums;width:100%;font-size:.82rem}
+th,td{padding:.3rem .4rem;text-align:right;border-bottom:1px solid var(--line);white-space:nowrap}
 th{font-weight:600;background:var(--wash);position:sticky;top:0}
-th:first-child,td:first-child{text-align:left;min-width:17rem}td.what{white-space:normal}td.what small{display:block;line-height:1.25}
+th:first-child,td:first-child{text-align:left;min-width:11rem}td.what,td:last-child{white-space:normal}td.what small{display:block;line-height:1.25}
 tr:hover td{background:#fafbfc}.wide{overflow-x:auto;margin:.6rem 0 1rem}
 .grid{width:auto;min-width:26rem}.grid td{min-width:7rem;text-align:center;border:2px solid #fff;padding:.4rem .5rem}.grid td:first-child{text-align:left;border-left:0}.grid th{text-align:center}.grid th:first-child{text-align:left}
 .k{display:inline-block;width:.7rem;height:.7rem;border-radius:2px;margin:0 .35rem 0 .9rem;vertical-align:-1px}
@@ -161,7 +161,7 @@ def _compared(comparisons: Sequence[Comparison]) -> str:
             share(c.improves),
             number(c.p_holm, ".3f"),
             str(c.pairs_needed or "-"),
-            f"<span class={c.verdict.split(':')[0].split()[0]}>{escape(c.verdict)}</span>",
+            f"<span class={c.verdict.split(':')[0].split()[0]}>{escape(verdict(c))}</span>",
         )
         for c in comparisons
     ]
@@ -178,6 +178,13 @@ def _html_table(head: Sequence[str], body: Sequence[Sequence[str]]) -> str:
         for row in body
     )
     return f"<div class=wide><table><tr>{top}</tr>{rows}</table></div>"
+
+
+def verdict(c: Comparison) -> str:
+    """What a reader needs first: where it is refused, how many seeds it takes."""
+    if c.verdict.startswith("refused") and c.ratio is not None:
+        return f"needs {c.pairs_needed or PAIRS_MIN:,} seeds, has {c.pairs}: no verdict"
+    return c.verdict
 
 
 def number(value: float | None, form: str) -> str:

@@ -14,7 +14,7 @@ from rich.table import Table
 from counterpoint.base.errors import ConfigError
 from counterpoint.base.words import names_of
 from counterpoint.bench.market.players import check_names
-from counterpoint.bench.market.report import html, number, ratio, share
+from counterpoint.bench.market.report import html, number, ratio, share, verdict
 from counterpoint.bench.market.rounds import Timing
 from counterpoint.bench.market.scoreboard import (
     Checked,
@@ -154,12 +154,12 @@ def shown(board: Scoreboard) -> Group:
         title_justify="left",
         box=None,
     )
-    for head in ("policy", "scenario", "ratio", "better on", "p, Holm"):
-        table.add_column(head, no_wrap=True)
-    table.add_column("verdict", overflow="fold", min_width=20)
+    table.add_column("policy", no_wrap=True)
+    for head in ("scenario", "ratio", "better on", "p, Holm", "verdict"):
+        table.add_column(head, overflow="fold")
     for c in board.comparisons:
         table.add_row(
-            c.policy, c.scenario, ratio(c.ratio), share(c.improves), number(c.p_holm, ".3f"), c.verdict
+            c.policy, c.scenario, ratio(c.ratio), share(c.improves), number(c.p_holm, ".3f"), verdict(c)
         )
     parts += [
         table,

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console
 from typer.testing import CliRunner
 
 from counterpoint.app.cli import app
@@ -19,6 +20,7 @@ from counterpoint.bench.market.baselines.classic import tuned
 from counterpoint.bench.market.baselines.ladder import LADDER
 from counterpoint.bench.market.facts import NANOS
 from counterpoint.bench.market.players import DEFAULT, NAMES, TITLES, check_names, register
+from counterpoint.bench.market.report import verdict
 from counterpoint.bench.market.rounds import SeedBounds
 from counterpoint.bench.market.scoreboard import (
     Checked,
@@ -69,6 +71,22 @@ def test_a_verdict_needs_its_sample() -> None:
     assert told.pairs_needed is not None
     assert told.pairs_needed > 1_000
     assert told.verdict == f"refused: 30 seeds; needs {told.pairs_needed}"
+
+
+def test_a_refusal_begins_with_the_size_it_asks_for_and_is_not_cut() -> None:
+    board, _ = run([small("thin-market-v1", 500)], ["manual", "tools"], [0, 1, 2])
+    (told,) = board.comparisons
+    assert told.verdict.startswith("refused")
+    needs = str(told.pairs_needed or PAIRS_MIN)
+    assert verdict(told) == f"needs {needs} seeds, has 3: no verdict"
+    with (out := Console(width=60, markup=False)).capture() as shown:
+        out.print(show.shown(board))
+    rows = shown.get().split("paired by seed", 1)[1].split("* knows", 1)[0]
+    assert "…" not in rows
+    assert all(word in rows.split() for word in ("needs", needs, "has", "verdict"))
+    none = msgspec.structs.replace(told, pairs_needed=None)
+    assert verdict(none) == f"needs {PAIRS_MIN} seeds, has 3: no verdict"
+    assert verdict(msgspec.structs.replace(told, verdict="better")) == "better"
 
 
 def test_two_seeds_are_no_pilot_and_nothing_earned_is_no_ratio() -> None:
