@@ -15,7 +15,13 @@ from counterpoint.market.state import Exposures
 from counterpoint.market.world import World
 
 LEAST_CPM: Final = 0.01
-CARRY_SLACK: Final = 1.001  # the best stock is found on a grid
+STOCK_POINTS: Final = 4_001
+STOCK_ZOOMS: Final = 5
+
+
+class BestStock(Struct, frozen=True, kw_only=True):
+    stock: Floats  # [campaign, supply path]
+    slack: float  # >= 1: no stock that can be lifts conversions more than this times as much
 
 
 class Values(Struct, frozen=True, kw_only=True):
@@ -74,20 +80,56 @@ def shown_values(
     return out
 
 
-def best_stock(world: World) -> Floats | None:
-    """Advertising stock at which conversions are likeliest, [campaign, supply path]. None: nothing carries over."""
+def best_stock(world: World) -> BestStock | None:
+    """Where conversions are likeliest, and what it may have missed. None: nothing carries over.
+
+    Searched up to :func:`most_stock`. Between neighbours a < b of a grid the lift is at most its rising part at b over
+    its falling part at a; stretches that cannot beat the best point are dropped, the rest is searched again, finer.
+    """
     c = world.scenario.carry_over
     if c.gain == 0.0 and c.saturates_at is None:
         return None
-    # all auctions of all days, faded, are less than this
-    grid = np.linspace(0.0, 1.0 + c.half_life_days / np.log(2.0), 20_001)
-    at = float(grid[int(np.argmax(world.lift(grid)))])
-    return np.full((len(world.scenario.campaign), len(world.scenario.supply)), at)
+    sinks = 0.0 if c.saturates_at is None else 1.0 / c.saturates_at
+    one = world.scenario.days / world.scenario.auctions
+    grid = np.concatenate([[0.0], np.geomspace(one, max(most_stock(world), one), STOCK_POINTS)])
+    for _ in range(STOCK_ZOOMS):
+        lift = world.lift(grid)
+        best = int(np.argmax(lift))
+        above = lift[1:] * (1.0 + sinks * grid[1:]) / (1.0 + sinks * grid[:-1])
+        slack = max(1.0, float(above.max() / lift[best]))
+        at = float(grid[best])
+        open_ = np.flatnonzero(above > lift[best])
+        if not open_.size:
+            break
+        grid = np.linspace(grid[open_[0]], grid[open_[-1] + 1], STOCK_POINTS)
+    shape = (len(world.scenario.campaign), len(world.scenario.supply))
+    return BestStock(stock=np.full(shape, at), slack=slack)
+
+
+def most_stock(world: World) -> float:
+    """No stock of one campaign and supply path can pass this: every auction of every day won, each counted in full until its day ends.
+
+    >>> from counterpoint.market.load import scenario_named
+    >>> most_stock(World(scenario_named("adstock-v1"), 0)) < scenario_named("adstock-v1").days
+    True
+    """
+    s = world.scenario
+    fade = 0.5 ** (1.0 / s.carry_over.half_life_days)
+    before = most = 0.0
+    for first, end in world.day_auctions():
+        most = max(most, before + end - first)
+        before = (before + end - first) * fade
+    return most * s.days / s.auctions
 
 
 def grid_micros(ceiling: int, ratio: float) -> Floats:
-    """Bids from one cent CPM up to the ceiling, each ``ratio`` times the one before."""
-    steps = int(np.ceil(np.log(ceiling / (LEAST_CPM * 1e6)) / np.log(ratio)))
+    """Bids up to the ceiling, each ``ratio`` times the one before, from one cent CPM or, below a ceiling of 1 CPM, a hundredth of it.
+
+    >>> grid_micros(1, 1.1).tolist(), grid_micros(1_000, 10.0).tolist()
+    ([1.0], [10.0, 100.0, 1000.0])
+    """
+    least = max(1.0, min(LEAST_CPM * 1e6, ceiling / 100))
+    steps = max(0, int(np.ceil(np.log(ceiling / least) / np.log(ratio))))
     return np.asarray(ceiling * ratio ** -np.arange(steps, -1, -1.0))
 
 

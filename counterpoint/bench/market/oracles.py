@@ -5,14 +5,20 @@
   that the money planned for the rest of the day is the money left (ALGORITHMS 1.3). For independent auctions and a
   budget in expectation that is the optimum (Lagrangian, below); with fatigue, carry-over, caps or rivals that answer
   it is greedy: it does not weigh what showing now takes from later. So it is an oracle of parameters, not *the* optimum.
-* ``bound-hindsight``: knows every rival's bid. Per day: the linear relaxation of the knapsack over (auction, campaign)
+* ``bound-hindsight`` H: knows every rival's bid. Per day: the linear relaxation of the knapsack over (auction, campaign)
   with the pooled budget, each auction worth the most it can be to any campaign at the most favourable exposure and
-  stock, at the least price that wins. A valid bound on every policy on every seed: each relaxation only adds
-  (rivals' answers and floors' answers only raise prices; caps and integrality only forbid). Solved exactly by worth
-  per cost, since one constraint is left (Dantzig 1957). Unreachable: never read it as regret.
-* ``bound-known``: weak Lagrangian duality for players who do not know the rivals' draws: per day, for any l >= 0,
+  stock (``known.best_stock``), at the least price that wins. A valid bound on every policy on every seed: each relaxation
+  only adds (rivals' answers and floors' answers only raise prices; caps and integrality only forbid). Solved exactly by
+  worth per cost, since one constraint is left (Dantzig 1957). Unreachable: never read it as regret.
+* ``bound-known`` K: weak Lagrangian duality for players who do not know the rivals' draws: per day, for any l >= 0,
   E[value] <= l budget + sum_i max_b E[(v_i - l paid) 1{won}], from above on a grid of bids. Holds in expectation over
   the rivals' draws given people and pages, so a lucky seed may pass it; regret is reported against it.
+
+What is a valid bound. Let V be a policy's value, P people and pages. V <= H on every seed, so one seed above H is a bug.
+E[V | P] <= K(P), so V - K has a mean <= 0 and any sign on one seed: it is judged on the mean over seeds, with an
+interval. Hence E V <= E K and E V <= E H, so min(E K, E H) is valid, and the board reports min(mean K, mean H) over its
+seeds. The mean of each seed's min(K, H) is *not* valid (V = H, K = E H: E min(K, H) < E V). Nor need K <= H hold on a
+seed, or in the mean: K keeps one price of money for all draws, H has the best one of each.
 
 Exact up to a day's last auction only where auctions do not touch each other (no fatigue, carry-over, caps, answering
 rivals): the dual is then met by the oracle's own plan. No permanent scenario is of that kind, so both are called bounds.
@@ -27,7 +33,6 @@ from msgspec import Struct
 
 from counterpoint.bench.market.facts import Facts, Floats, facts_of
 from counterpoint.bench.market.known import (
-    CARRY_SLACK,
     as_int,
     best_stock,
     dual_of,
@@ -172,16 +177,15 @@ def bounds(world: World, facts: Facts | None = None) -> Bounds:
     """Of the judged days (after the warm-up) of one seed."""
     facts = facts if facts is not None else facts_of(world.scenario, world.design)
     grid = grid_micros(int(facts.ceiling_micros.max()), BOUND_RATIO)
-    stock = best_stock(world)
+    carried = best_stock(world)
+    stock, slack = (None, 1.0) if carried is None else (carried.stock, carried.slack)
     hindsight = known = 0.0
     for day, (first, end) in enumerate(world.day_auctions()):
         if day < facts.warm_up_days or first == end:
             continue
         auctions = world.batch(first, end - first)
         truth = world.truth(auctions)
-        worth = true_values(world, facts, auctions, None, stock).best * (
-            1.0 if stock is None else CARRY_SLACK
-        )
+        worth = true_values(world, facts, auctions, None, stock).best * slack
         able = truth.threshold_micros[:, None] <= facts.ceiling_micros
         hindsight += knapsack(
             np.where(able, worth, 0.0).max(axis=1),
@@ -217,9 +221,11 @@ def _dual(world: World, facts: Facts, auctions: Auctions, worth: Floats, grid: F
     most = np.full(len(auctions), float(facts.ceiling_micros.max()))
     budget = float(facts.pool_nanos)
 
-    def dual(log_price: float) -> float:
-        price = float(np.exp(log_price))
+    def at_price(price: float) -> float:
         return price * budget + dual_of(worth, price, floor, auctions.auction_type == 2, grid, odds, most)
+
+    def dual(log_price: float) -> float:
+        return at_price(float(np.exp(log_price)))
 
     # convex in the price: golden section; every point is a valid bound, so how near it comes only tightens it
     low, high, ratio = -5.0, 5.0, 0.6180339887498949
@@ -234,4 +240,4 @@ def _dual(world: World, facts: Facts, auctions: Auctions, worth: Floats, grid: F
             low, a, at_a = a, b, at_b
             b = low + ratio * (high - low)
             at_b = dual(b)
-    return min(at_a, at_b)
+    return min(at_price(0.0), at_a, at_b)  # 0: where the budget does not bind

@@ -11,7 +11,7 @@ import matplotlib.ticker
 import numpy as np
 from matplotlib.figure import Figure
 
-from counterpoint.bench.market.scoreboard import Scoreboard, Summary
+from counterpoint.bench.market.scoreboard import Scoreboard, Summary, known_bound
 from counterpoint.bench.market.statistics import Comparison
 
 SALT: Final = "counterpoint-scoreboard"  # without one, names of SVG parts are drawn anew each time
@@ -33,8 +33,7 @@ def bars(board: Scoreboard, scenario: str, rows: Sequence[Summary]) -> str:
             f"{row.penalised:,.1f}", (0, k), xytext=(5, 0), textcoords="offset points",
             va="center", color="white", fontsize=8.5, fontweight="bold",
         )  # fmt: skip
-    known = [b.known for b in board.bounds if b.scenario == scenario]
-    mean = sum(known) / len(known)
+    mean = known_bound(board.bounds, scenario)
     axes.axvline(mean, color=RED, linestyle="--", linewidth=1)
     axes.annotate(
         "bound-known", (mean, len(shown) - 0.4), xytext=(-4, 0), textcoords="offset points",
@@ -69,7 +68,10 @@ def forest(comparisons: Sequence[Comparison]) -> str:
             k = policies.index(c.policy)
             sure = c.verdict in ("better", "worse")
             colour = BLUE if c.verdict == "better" else RED if sure else PALE
-            axes.plot([c.ratio.low, c.ratio.high], [k, k], color=colour, linewidth=2, solid_capstyle="round")
+            if c.ratio.low is not None and c.ratio.high is not None:
+                axes.plot(
+                    [c.ratio.low, c.ratio.high], [k, k], color=colour, linewidth=2, solid_capstyle="round"
+                )
             axes.plot([c.ratio.value], [k], "o", color=colour, markersize=4.5)
         axes.axvline(1.0, color=INK, linewidth=0.8)
         axes.set_xscale("log")

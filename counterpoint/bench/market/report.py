@@ -9,9 +9,10 @@ from collections.abc import Sequence
 from html import escape
 from typing import Final
 
+from counterpoint.bench.market.intervals import Interval
 from counterpoint.bench.market.plots import bars, forest
 from counterpoint.bench.market.scoreboard import Scoreboard, Summary
-from counterpoint.bench.market.statistics import LEVEL, PAIRS_MIN, Comparison, Interval
+from counterpoint.bench.market.statistics import LEVEL, PAIRS_MIN, Comparison
 
 STYLE: Final = """
 :root{--ink:#1b1f24;--soft:#59636e;--line:#e3e6ea;--wash:#f5f6f8;--blue:#2f6fde;--amber:#b7791f;--grey:#7d8590;--red:#b3261e;--green:#1a7f37}
@@ -67,10 +68,10 @@ def html(board: Scoreboard) -> str:
         ]
     parts += [
         f"<h2 id=against>Against {escape(s.against)}</h2>",
-        "<p class=soft>Paired by seed: geometric mean of ratios of penalised value, 95 % by bootstrap of seeds inside each scenario. "
+        "<p class=soft>Paired by seed: geometric mean of ratios of penalised value, 95 % by Student's and Hall's t, the wider. "
         "Probability of improvement: how many seeds are better. Verdicts: "
         f"two-sided {LEVEL:.0%} after Holm's correction for all {len(board.comparisons)} comparisons below, and none below the sample "
-        f"size that the first ten seeds ask for (for the gain they show, at least {s.effect:.0%}). Grey: no verdict.</p>",
+        f"size that the first ten seeds ask for (90 % power at that level, for a gain of at least {s.effect:.0%}). Grey: no verdict.</p>",
         forest(board.comparisons),
         _compared(board.comparisons),
         "<h2 id=notes>Notes</h2><ul>",
@@ -96,12 +97,9 @@ def _facts(board: Scoreboard) -> str:
 
 def _ordering(board: Scoreboard) -> str:
     if not board.ordering:
-        return "<p class=good>Nobody stands above a bound or the oracle, on any seed.</p>"
-    lines = "".join(
-        f"<li>{escape(o.scenario)} seed {o.seed}: {escape(o.policy)} {o.value:.3f} above {escape(o.above)} {o.its_value:.3f}</li>"
-        for o in board.ordering[:20]
-    )
-    return f"<p class=bad>{len(board.ordering)} times somebody stood above a bound or the oracle: a bug.</p><ul>{lines}</ul>"
+        return "<p class=good>Nobody stands above bound-hindsight or the oracle on any seed, nor above bound-known in the mean.</p>"
+    lines = "".join(f"<li>{escape(o.line)}</li>" for o in board.ordering[:20])
+    return f"<p class=bad>{len(board.ordering)} times somebody stood above a bound or the oracle.</p><ul>{lines}</ul>"
 
 
 def _legend() -> str:
@@ -192,11 +190,15 @@ def number(value: float | None, form: str) -> str:
 
 
 def ratio(interval: Interval | None) -> str:
-    return "-" if interval is None else f"{interval.value:.3f} [{interval.low:.3f}, {interval.high:.3f}]"
+    return "-" if interval is None else f"{interval.value:.3f} {_ends(interval, '.3f')}"
 
 
 def share(interval: Interval | None) -> str:
-    return "-" if interval is None else f"{interval.value:.0%} [{interval.low:.0%}, {interval.high:.0%}]"
+    return "-" if interval is None else f"{interval.value:.0%} {_ends(interval, '.0%')}"
+
+
+def _ends(interval: Interval, form: str) -> str:
+    return f"[{number(interval.low, form)}, {number(interval.high, form)}]"
 
 
 def ranges(seeds: Sequence[int]) -> str:

@@ -172,7 +172,4 @@ def shown(board: Scoreboard) -> Group:
 
 
 def ordering_lines(found: Sequence[Ordering]) -> list[str]:
-    return [
-        f"ORDER BROKEN: {o.scenario} seed {o.seed}: {o.policy} {o.value:.3f} above {o.above} {o.its_value:.3f}"
-        for o in found
-    ]
+    return [f"ORDER BROKEN: {o.line}" for o in found]

@@ -8,7 +8,8 @@ target / CPA = worth / spend for every goal: cost per click, per action, per tho
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from statistics import NormalDist
 from typing import Final
 
 import msgspec
@@ -17,14 +18,16 @@ from msgspec import Struct
 
 from counterpoint.bench.market.driver import Run
 from counterpoint.bench.market.facts import NANOS, Floats
+from counterpoint.bench.market.intervals import Interval, Mean, mean_of, share_of, t_quantile
 from counterpoint.bench.market.oracles import Bounds
 
 OVERSPEND_PRICE: Final = 10.0
 PAIRS_MIN: Final = 30
 PILOT_PAIRS: Final = 10
-Z_ONE_SIDED_5: Final = 1.645
-Z_POWER_90: Final = 1.282
-RESAMPLES: Final = 10_000
+POWER: Final = 0.9
+SPREAD_CONFIDENCE: Final = 0.8  # of the pilot's upper limit of the spread (Browne 1995)
+GAIN_CONFIDENCE: Final = 0.95  # of the pilot's lower limit of the gain
+LOG_MAX: Final = 700.0  # above, an end of an interval is no number
 LEVEL: Final = 0.05  # two-sided, after the correction
 
 
@@ -54,12 +57,6 @@ class Score(Struct, frozen=True, kw_only=True):
     refused: int
 
 
-class Interval(Struct, frozen=True, kw_only=True):
-    value: float
-    low: float  # 2.5 %
-    high: float  # 97.5 %
-
-
 class Comparison(Struct, frozen=True, kw_only=True):
     """Paired by seed: penalised value of ``policy`` over ``against``. None: a side earned nothing on some seed."""
 
@@ -69,7 +66,7 @@ class Comparison(Struct, frozen=True, kw_only=True):
     pairs: int
     ratio: Interval | None  # of geometric means
     improves: Interval | None  # probability that a seed is better, ties half
-    p: float | None  # two-sided, of ratio 1, by the same bootstrap; this comparison alone
+    p: float | None  # two-sided, of ratio 1, by the interval's own tails; this comparison alone
     p_holm: float | None  # corrected for every comparison of the board
     pairs_needed: int | None  # see :func:`pairs_needed`; None: no pilot yet
     verdict: str
@@ -120,35 +117,53 @@ def score(run: Run, bound: Bounds | None = None) -> Score:
     )
 
 
-def pairs_needed(log_ratios: Sequence[float], effect: float) -> int | None:
+def pairs_needed(log_ratios: Sequence[float], effect: float, comparisons: int = 1) -> int | None:
     """Seeds needed to tell the two apart; the first :data:`PILOT_PAIRS` are the pilot. None below three: no spread.
 
-    n = ((1.645 + 1.282) s / d)^2, at least :data:`PAIRS_MIN`: 5 % one-sided, 90 % power, s the pilot's spread, d the
-    gain to expect: the pilot's mean less one standard error, but no smaller than ``effect`` (0.05: 5 %).
+    n = ((z + 1.282) s / d)^2 + z^2 / 2, at least :data:`PAIRS_MIN`: 90 % power for a two-sided 5 % that holds for all of the
+    board's ``comparisons`` (Bonferroni, which Holm never falls behind), z the normal quantile at 1 - 0.05 / (2 comparisons),
+    z^2 / 2 for Student's t (Guenther 1981). s: upper 80 % limit of the spread, by the pilot. d: the gain to expect, the
+    lower 95 % limit of the pilot's mean, but no smaller than ``effect`` (0.05: 5 %).
 
-    >>> pairs_needed([0.1, 0.3, -0.1, 0.0], 0.05), pairs_needed([0.4, 0.5, 0.45, 0.6], 0.05)
-    (105, 30)
+    >>> [pairs_needed([0.1, 0.3, -0.1, 0.0], 0.05, m) for m in (1, 14)]
+    [383, 642]
     """
     pilot = np.array(log_ratios[:PILOT_PAIRS])
     if pilot.size < 3:
         return None
     sd = float(pilot.std(ddof=1))
-    gain = max(math.log1p(effect), abs(float(pilot.mean())) - sd / math.sqrt(pilot.size))
-    return max(PAIRS_MIN, math.ceil(((Z_ONE_SIDED_5 + Z_POWER_90) * sd / gain) ** 2))
+    surely = abs(float(pilot.mean())) - t_quantile(GAIN_CONFIDENCE, pilot.size - 1) * sd / math.sqrt(
+        pilot.size
+    )
+    gain = max(math.log1p(effect), surely)
+    normal = NormalDist()
+    z = normal.inv_cdf(1.0 - LEVEL / (2 * comparisons))
+    spread = sd * math.sqrt((pilot.size - 1) / _chi_square(1.0 - SPREAD_CONFIDENCE, pilot.size - 1))
+    pairs = ((z + normal.inv_cdf(POWER)) * spread / gain) ** 2 + z * z / 2
+    return max(PAIRS_MIN, math.ceil(pairs))
+
+
+def _chi_square(level: float, freedom: int) -> float:
+    """Quantile, within 1 % (Wilson and Hilferty 1931)."""
+    ninth = 2.0 / (9.0 * freedom)
+    return float(freedom * (1.0 - ninth + NormalDist().inv_cdf(level) * math.sqrt(ninth)) ** 3)
 
 
 def compare(
-    scores: Sequence[Score], policies: Sequence[str], against: str, effect: float, seed: int = 0
+    scores: Sequence[Score], policies: Sequence[str], against: str, effect: float
 ) -> list[Comparison]:
     """Each of ``policies`` with ``against``: one comparison per scenario, and one of all where there are several.
 
-    Bootstrap over seeds inside each scenario. Verdicts are at 5 % after Holm's correction for all these comparisons, refused ones too.
+    Intervals and p: :mod:`intervals` of the log ratios, strata are scenarios. Verdicts are at 5 % after Holm's correction
+    for all these comparisons, refused ones too.
     """
-    raw = [c for policy in policies for c in _compared(scores, policy, against, effect, seed)]
-    corrected = iter(holm([c.p for c in raw if c.p is not None]))
+    names = len({s.scenario for s in scores})
+    board = len(policies) * (names + (names > 1))
+    raw = [c for policy in policies for c in _compared(scores, policy, against, effect, board)]
+    corrected = holm([1.0 if c.p is None else c.p for c in raw])
     out = []
-    for c in raw:
-        p_holm = next(corrected) if c.p is not None else None
+    for c, value in zip(raw, corrected, strict=True):
+        p_holm = None if c.p is None else value
         out.append(msgspec.structs.replace(c, p_holm=p_holm, verdict=_verdict(c, p_holm)))
     return out
 
@@ -168,7 +183,7 @@ def holm(values: Sequence[float]) -> list[float]:
 
 
 def _compared(
-    scores: Sequence[Score], policy: str, against: str, effect: float, seed: int
+    scores: Sequence[Score], policy: str, against: str, effect: float, board: int
 ) -> list[Comparison]:
     names = list(dict.fromkeys(s.scenario for s in scores))
     by = {(s.scenario, s.seed, s.policy): s.penalised for s in scores}
@@ -184,9 +199,9 @@ def _compared(
         good = bool(pairs) and all(a > 0.0 and b > 0.0 for a, b in pairs)
         ratios = np.array([math.log(a / b) for a, b in pairs]) if good else None
         logs.append(ratios)
-        out.append(_measured(name, policy, against, len(pairs), [ratios], effect, seed))
+        out.append(_measured(name, policy, against, len(pairs), [ratios], effect, board))
     if len(names) > 1:
-        out.append(_measured("all", policy, against, min(c.pairs for c in out), logs, effect, seed))
+        out.append(_measured("all", policy, against, min(c.pairs for c in out), logs, effect, board))
     return out
 
 
@@ -197,19 +212,17 @@ def _measured(
     pairs: int,
     logs: Sequence[Floats | None],
     effect: float,
-    seed: int,
+    board: int,
 ) -> Comparison:
     strata = [part for part in logs if part is not None]
     whole = len(strata) == len(logs) and pairs > 0
     ratio = improves = p = needed = None
     if whole:
-        means = bootstrap(strata, seed)
-        ratio = _interval([part.mean() for part in strata], means, np.exp)
-        wins = [(part > 0.0) + 0.5 * (part == 0.0) for part in strata]
-        improves = _interval([part.mean() for part in wins], bootstrap(wins, seed), np.asarray)
-        tail = min(int((means <= 0.0).sum()), int((means >= 0.0).sum()))
-        p = min(1.0, 2.0 * (tail + 1) / (RESAMPLES + 1))
-        sizes = [pairs_needed(part.tolist(), effect) for part in strata]
+        mean = mean_of(strata)
+        ratio = _ratio(mean)
+        improves = share_of([(part > 0.0) + 0.5 * (part == 0.0) for part in strata])
+        p = mean.p()
+        sizes = [pairs_needed(part.tolist(), effect, board) for part in strata]
         needed = None if None in sizes else max(n for n in sizes if n is not None)
     return Comparison(
         scenario=scenario,
@@ -237,16 +250,11 @@ def _verdict(c: Comparison, p_holm: float | None) -> str:
     return "no difference shown"
 
 
-def bootstrap(strata: Sequence[Floats], seed: int) -> Floats:
-    """[resample] mean over strata (each alike) of their means; seeds drawn anew inside each stratum."""
-    generator = np.random.Generator(np.random.Philox(key=[seed, 0x626F_6F74_7374]))
-    means = np.zeros(RESAMPLES)
-    for part in strata:
-        drawn = generator.integers(0, part.size, (RESAMPLES, part.size))
-        means += part[drawn].mean(axis=1) / len(strata)
-    return means
-
-
-def _interval(middles: Sequence[float], means: Floats, of: Callable[[Floats], Floats]) -> Interval:
-    low, high = of(np.quantile(means, [0.025, 0.975])).tolist()
-    return Interval(value=float(of(np.array(np.mean(middles)))), low=low, high=high)
+def _ratio(mean: Mean) -> Interval:
+    known = math.isfinite(mean.error)
+    low, high = mean.interval()
+    return Interval(
+        value=math.exp(mean.value),
+        low=math.exp(low) if known else None,
+        high=math.exp(high) if known and high < LOG_MAX else None,
+    )
