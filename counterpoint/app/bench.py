@@ -211,7 +211,7 @@ def bench_market(
             board, timings = show.played(game, progress, jobs, keep)
     out = tables_on()
     if check_ordering:
-        out.print(show.checked_shown(checked))
+        out.print(show.checked_shown(checked), soft_wrap=True)
         write_json(json, checked)
         raise typer.Exit(1 if checked.ordering else 0)
     out.print(show.shown(board))

@@ -137,7 +137,10 @@ def test_probability_of_improvement_counts_seeds() -> None:
     (told,) = compare(scores, ["x"], "y", 0.05)
     assert told.improves is not None
     assert told.improves.value == 0.625
-    assert told.improves.low < 0.625 < told.improves.high
+    low, high = told.improves.low, told.improves.high
+    assert low is not None
+    assert high is not None
+    assert low < 0.625 < high
 
 
 def test_pairs_needed_grow_with_the_spread() -> None:
