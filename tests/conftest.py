@@ -8,6 +8,7 @@ each other. So the scheduler goes by the folder.
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import pytest
@@ -30,3 +31,6 @@ class BySystem(LoadScopeScheduling):  # type: ignore[misc]  # it ships no types
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling | None:
     return BySystem(config, log) if config.getvalue("dist") == "loadgroup" else None
+
+
+os.environ.pop("COLUMNS", None)  # of the workers; tables in tests are as wide as in a file
