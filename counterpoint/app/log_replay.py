@@ -17,9 +17,8 @@ from counterpoint.base.errors import ConfigError
 from counterpoint.market.logs.auctions import parse_fraction
 from counterpoint.market.logs.ipinyou_raw import ConvertReport, converted
 from counterpoint.market.logs.judge import Comparison, Interval, PolicyResult, Total
-from counterpoint.market.logs.policies import make_policy
 from counterpoint.market.logs.read import read_logs
-from counterpoint.market.logs.run import FileResult, ReplayReport, ReplaySettings, replay
+from counterpoint.market.logs.run import FileResult, ReplayReport, ReplaySettings, check, replay
 from counterpoint.market.logs.terms import Auction
 
 MILLI = 1_000.0
@@ -36,8 +35,7 @@ def replay_logs(
         raise ConfigError(
             f"train fraction {settings.train_fraction!r} is no number; give 1/2 or 0.5"
         ) from None
-    for name in settings.policies:
-        make_policy(name)  # a name that is not there is said before minutes of reading
+    check(settings, train)  # before minutes of reading
     reading = progress.add_task("rows read", total=None) if progress is not None else None
 
     def on_rows(rows: int) -> None:

@@ -29,3 +29,7 @@ class PolicyRefused(CounterpointError):
 
 class Stopped(CounterpointError):
     """Somebody pressed Ctrl-C. The message says how far it came and what is kept."""
+
+
+class AnswerRefused(CounterpointError):
+    """A player of the simulated market answered what cannot be settled; its run ends."""

@@ -24,6 +24,10 @@ class Columns(Struct, frozen=True, kw_only=True):
         """Some rows: positions, or a mask."""
         return type(self)(**{name: getattr(self, name)[rows] for name in self.__struct_fields__})
 
+    def copied(self: S) -> S:
+        """Arrays of its own: for whom ours must not reach."""
+        return type(self)(**{name: getattr(self, name).copy() for name in self.__struct_fields__})
+
 
 class Auctions(Columns, frozen=True, kw_only=True):
     """All that a bid request tells, one auction with one impression a row. Small ints are positions; see ``World``."""

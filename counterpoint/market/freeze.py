@@ -6,32 +6,18 @@
 from __future__ import annotations
 
 import tomllib
-from importlib.resources import files
 from pathlib import Path
 from typing import Final
 
 import numpy as np
-from msgspec import Struct
 
 from counterpoint.base.ids import digest
-from counterpoint.market.load import NAMES, scenario_named
+from counterpoint.market.load import FROZEN, NAMES, Frozen, scenario_named
 from counterpoint.market.scenario import Scenario
 from counterpoint.market.world import World
 
-FROZEN: Final = "frozen.toml"
 AUCTIONS: Final = 2_000
 SEED: Final = 0
-
-
-class Frozen(Struct, frozen=True):
-    scenario: str  # digest of the parameters
-    world: str  # digest of what this code makes of them with seed 0
-
-
-def frozen() -> dict[str, Frozen]:
-    """What is recorded, by name."""
-    text = files("counterpoint.market").joinpath("scenarios", FROZEN).read_text("utf-8")
-    return {name: Frozen(**entry) for name, entry in tomllib.loads(text).items()}
 
 
 def measured(scenario: Scenario) -> Frozen:

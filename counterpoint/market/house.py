@@ -86,6 +86,7 @@ class House:
         self._closed = 0  # row of the batch: before it everything is drawn
         self._auctions = world.batch(0, 0)
         self._threshold: list[int] = []
+        self._bid_on = bytearray()  # by row
         self._held: list[tuple[int, int, int, int, Any]] = []  # row, creative, bid, paid or -1, mark
         self._waiting: list[tuple[int, int, Happening]] = []  # a heap
         self._tie = 0
@@ -94,7 +95,7 @@ class House:
 
     def batch(self, start: int, n: int) -> Auctions:
         """Auctions ``start`` to at most ``start + n - 1``, in the order of time; closes the batch before, on whose end
-        it has to begin. Fewer at the end of the scenario, and where rivals answer us at the end of their window."""
+        it has to begin. The caller's copy. Fewer at the end of the scenario, and where rivals answer us at the end of their window."""
         assert start == self._next, f"the next auction is {self._next}"
         assert n > 0, "at least one auction"
         self.close()
@@ -106,6 +107,7 @@ class House:
         truth: Truth = self.world.truth(auctions, self.pressure)
         self._next = start + n
         self._closed = 0
+        self._bid_on = bytearray(n)
         self._t_ns: list[int] = auctions.t_ns.tolist()
         self._threshold = truth.threshold_micros.tolist()
         self._second: list[bool] = (auctions.auction_type == SECOND_PRICE).tolist()
@@ -119,11 +121,13 @@ class House:
             if number not in self._fits:
                 key = (int(auctions.media[row]), int(auctions.size[row]), int(auctions.country[row]))
                 self._fits[number] = frozenset(self.world.design.fitting(*key).tolist())
-        return auctions
+        return auctions.copied()
 
     def hold(self, row: int, bids: Sequence[Bid]) -> Fate:
         """The auction of this row of the batch, which is not closed yet; once, and not at all where we do not bid."""
         assert self._closed <= row < len(self._threshold), "of this batch, and not closed"
+        assert not self._bid_on[row], "an auction is held once"
+        self._bid_on[row] = 1
         fits = self._fits[self._formats[row]]
         made = creative = -1
         price = 0

@@ -10,12 +10,21 @@ from pathlib import Path
 from typing import Any, Final
 
 import msgspec
+from msgspec import Struct
 
 from counterpoint.base.errors import ConfigError
-from counterpoint.base.money import MICROS_PER_UNIT, PRICE_MICROS_MAX
+from counterpoint.base.money import MICROS_PER_UNIT, NANOS_PER_UNIT, PRICE_MICROS_MAX
 from counterpoint.base.words import instead_of
 from counterpoint.catalog.model import Media
-from counterpoint.market.scenario import Jump, Outage, Scenario, Shock
+from counterpoint.market.scenario import (
+    AUCTIONS_MAX,
+    AUCTIONS_MIN,
+    Jump,
+    Outage,
+    Scenario,
+    Shock,
+    resized,
+)
 
 NAMES: Final = (
     "stationary-v1",
@@ -37,22 +46,46 @@ PLACES_MAX: Final = 10_000
 VENUES_MAX: Final = 1_000
 CAMPAIGNS_MAX: Final = 10_000
 CREATIVES_MAX: Final = 100_000
+LIVES_DAYS_MAX: Final = 36_500.0  # of all generations of a creative: an int64 of nanoseconds
+DAY_BUDGET_MAX: Final = (
+    10_000_000.0  # account currency, all campaigns: a year of it is still an int64 of nanos
+)
 FILE_BYTES_MAX: Final = 4 * 1024 * 1024
+FROZEN: Final = "frozen.toml"
 
 
 class ScenarioError(ConfigError):
     """A scenario that cannot be used."""
 
 
+class Frozen(Struct, frozen=True):
+    scenario: str  # digest of the parameters
+    world: str  # digest of what this code makes of them with seed 0
+
+
+@cache
+def frozen() -> dict[str, Frozen]:
+    """What each permanent name was recorded to mean (``freeze.py``)."""
+    text = files("counterpoint.market").joinpath("scenarios", FROZEN).read_text("utf-8")
+    return {name: Frozen(**entry) for name, entry in tomllib.loads(text).items()}
+
+
 @cache
 def scenario_named(name: str) -> Scenario:
-    """One of :data:`NAMES`. Raises :class:`ScenarioError` for another name."""
+    """One of :data:`NAMES`. Raises :class:`ScenarioError` for another name, and where it no longer means what was recorded."""
     if name not in NAMES:
         cure = instead_of(name, NAMES)
         raise ScenarioError(
             f"no scenario is called {name!r}; {cure} (for your own, give the path of a .toml file)"
         )
-    return _build(_raw(name, Path(f"{name}.toml")), f"{name}.toml")
+    scenario = _build(_raw(name, Path(f"{name}.toml")), f"{name}.toml")
+    recorded = frozen().get(name)
+    if recorded is not None and recorded.scenario != scenario.digest:
+        raise ScenarioError(
+            f"{name}.toml: was changed: its digest is {scenario.digest}, recorded for this name is {recorded.scenario}; "
+            "names are permanent: undo the change (also in its bases), or give it a new name"
+        )
+    return scenario
 
 
 def find_scenario(name_or_path: str) -> Scenario:
@@ -72,6 +105,19 @@ def load_scenario(path: Path) -> Scenario:
     return scenario
 
 
+def of_length(scenario: Scenario, auctions: int) -> Scenario:
+    """:func:`resized`, checked like a file."""
+    where = f"{scenario.name} with {auctions:,} auctions"
+    if not AUCTIONS_MIN <= auctions <= AUCTIONS_MAX:
+        raise ScenarioError(f"{where}: give between {AUCTIONS_MIN} and {AUCTIONS_MAX:,}")
+    return _checked(resized(scenario, auctions), where)
+
+
+def is_resized(scenario: Scenario) -> bool:
+    """Bears a permanent name and is not what the name means."""
+    return scenario.name in frozen() and frozen()[scenario.name].scenario != scenario.digest
+
+
 def _read(path: Path) -> str:
     try:
         if path.stat().st_size > FILE_BYTES_MAX:
@@ -88,6 +134,10 @@ def _parse(text: str, path: Path) -> dict[str, Any]:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ScenarioError(f"{path}: is not TOML: {error}; mend that line") from error
+    except RecursionError:
+        raise ScenarioError(
+            f"{path}: lists or tables nested too deep to be read; no key of a scenario needs more than a few levels"
+        ) from None
 
 
 def _raw(name: str, path: Path, depth: int = 0) -> dict[str, Any]:
@@ -120,6 +170,10 @@ def _build(raw: dict[str, Any], file: str) -> Scenario:
         scenario = msgspec.convert(raw, Scenario)
     except msgspec.ValidationError as error:
         raise ScenarioError(f"{file}: {_told(error)}") from error
+    return _checked(scenario, file)
+
+
+def _checked(scenario: Scenario, file: str) -> Scenario:
     problem = next(problems(scenario), None)
     if problem is not None:
         raise ScenarioError(f"{file}: {problem}")
@@ -167,6 +221,22 @@ def problems(scenario: Scenario) -> Iterator[str]:
         unknown = set(campaign.countries) - {c.code for c in s.users.countries}
         if unknown:
             yield f"{at}.countries: nobody lives in {sorted(unknown)}; add [[users.countries]] or take it out"
+        if campaign.daily_budget * s.budget_factor * NANOS_PER_UNIT < 1.0:
+            yield f"{at}.daily_budget: less than a nano a day with budget_factor {s.budget_factor:g}; raise one of them"
+        if round(campaign.bid_ceiling_cpm * MICROS_PER_UNIT) < 1:
+            yield f"{at}.bid_ceiling_cpm: below a micro, the least price there is; raise it to 0.000001 or more"
+    pool = sum(campaign.daily_budget for campaign in s.campaign) * s.budget_factor
+    if pool > DAY_BUDGET_MAX:
+        yield (
+            f"budget_factor: makes {pool:,.0f} a day of all campaigns, more than {DAY_BUDGET_MAX:,.0f}; "
+            "lower it or the campaigns' daily_budget"
+        )
+    lives = s.churn.life_days * s.churn.generations
+    if lives > LIVES_DAYS_MAX:
+        yield (
+            f"churn.life_days: {lives:g} days with {s.churn.generations} generations, more than {LIVES_DAYS_MAX:,.0f}; "
+            f"the scenario has {s.days} days, lower it"
+        )
     if not s.users.countries:
         yield "users.countries: empty; add at least one [[users.countries]] with code and share"
     if not sum(s.traffic.hour_of_week) > 0:

@@ -16,6 +16,7 @@ from counterpoint.catalog.model import Goal, Media
 
 DAY_NS: Final = 86_400_000_000_000
 STARTS_AT_NS: Final = 1_767_571_200_000_000_000  # Monday 2026-01-05 00:00 UTC
+AUCTIONS_MIN: Final = 100
 AUCTIONS_MAX: Final = 100_000_000
 
 Share = Annotated[float, Meta(ge=0.0, le=1.0)]
@@ -286,7 +287,7 @@ class Churn(Part, frozen=True, kw_only=True):
 class Scenario(Part, frozen=True, kw_only=True):
     name: Name
     title: Annotated[str, Meta(min_length=10)]
-    auctions: Annotated[int, Meta(ge=100, le=AUCTIONS_MAX)] = 100_000
+    auctions: Annotated[int, Meta(ge=AUCTIONS_MIN, le=AUCTIONS_MAX)] = 100_000
     days: Annotated[int, Meta(ge=1, le=365)] = 14
     budget_factor: Positive = 1.0  # on every daily budget
     users: Users

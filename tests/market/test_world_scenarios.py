@@ -8,8 +8,18 @@ import msgspec
 import numpy as np
 import pytest
 
-from counterpoint.market.freeze import frozen, measured
-from counterpoint.market.load import NAMES, ScenarioError, find_scenario, load_scenario, scenario_named
+from counterpoint.market import load
+from counterpoint.market.freeze import measured
+from counterpoint.market.load import (
+    NAMES,
+    ScenarioError,
+    find_scenario,
+    frozen,
+    is_resized,
+    load_scenario,
+    of_length,
+    scenario_named,
+)
 from counterpoint.market.scenario import DAY_NS, STARTS_AT_NS, resized
 from counterpoint.market.world import World
 
@@ -37,6 +47,26 @@ def test_only_known_names_are_recorded_and_all_differ() -> None:
     assert len({f.scenario for f in frozen().values()}) == len(NAMES)
     assert all(50_000 <= scenario_named(n).auctions <= 200_000 for n in NAMES if n != "thin-market-v1")
     assert all(scenario_named(n).name == n for n in NAMES)
+
+
+def test_a_changed_file_no_longer_bears_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    raw = load._raw
+    monkeypatch.setattr(load, "_raw", lambda name, path: raw(name, path) | {"budget_factor": 2.0})
+    with pytest.raises(ScenarioError, match=r"stationary-v1\.toml: was changed.*new name"):
+        scenario_named.__wrapped__("stationary-v1")
+
+
+def test_another_length_is_known_as_such_and_is_checked() -> None:
+    base = scenario_named("drift-v1")
+    assert not is_resized(base)
+    assert not is_resized(of_length(base, base.auctions))
+    assert is_resized(of_length(base, 2 * base.auctions))
+    for auctions in (99, 10**9):
+        with pytest.raises(ScenarioError, match=r"drift-v1 with .* auctions: give between 100 and"):
+            of_length(base, auctions)
+    small = msgspec.structs.replace(base, budget_factor=1e-6)
+    with pytest.raises(ScenarioError, match="daily_budget: less than a nano"):
+        of_length(small, 100)
 
 
 # ---- each differs as declared
@@ -208,6 +238,15 @@ WRONG = {
     "not a number": ("[drift]\nprice_sd = nan\n", ["drift.price_sd"]),
     "unknown base": ("", ["base", "nothing-v1", "stationary-v1"]),
     "taken name": ("", ["stationary-v1", "choose another"]),
+    "lives for ever": ("[churn]\ngenerations = 2\nlife_days = 1e9\n", ["churn.life_days", "36,500", "lower"]),
+    "nested for ever": ("users = " + "[" * 5_000 + "]" * 5_000 + "\n", ["nested too deep"]),
+    "all money there is": ("budget_factor = 1e9\n", ["budget_factor", "10,000,000", "lower"]),
+    "no money": ("budget_factor = 1e-15\n", ["campaign[0]", "daily_budget", "nano", "raise"]),
+    "a ceiling under all prices": (
+        "[[campaign]]\nid = 'c'\nadvertiser = 'stride'\ngoal = 'clicks'\ngoal_value_micros = 1\n"
+        "daily_budget = 1.0\nmedia = ['video']\nbid_ceiling_cpm = 1e-7\n",
+        ["campaign[0] (c).bid_ceiling_cpm", "micro", "raise"],
+    ),
     "not TOML": ("[users\n", ["not TOML", "line"]),
 }
 

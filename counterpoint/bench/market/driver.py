@@ -1,5 +1,8 @@
 """Plays one policy through one market of one seed, in simulated time, and keeps the books that judge it.
 
+A policy is given copies, and its answers are checked and copied before anything is made of them: what it writes into what
+it was handed moves nothing here. That keeps an honest player from mistakes; it is no sandbox, since it runs in this process.
+
 The world's draws never depend on what a policy does, so every policy of a seed meets the same people, rivals and
 outcomes. Judged is expected value: the true probability of each impression that was won, in place of its outcome.
 """
@@ -14,10 +17,11 @@ from typing import Final
 import numpy as np
 from msgspec import Struct
 
+from counterpoint.base.ids import digest
+from counterpoint.bench.market.answers import checked, shares_of
 from counterpoint.bench.market.facts import Facts, Floats, Ints, facts_of
 from counterpoint.bench.market.kernels import LOST, NO_MONEY, SILENT, WON, settle
 from counterpoint.bench.market.policy import (
-    ALTERNATIVES,
     CLICK,
     CONVERSION,
     Answers,
@@ -39,7 +43,10 @@ BATCH_MAX: Final = (
 )
 CHUNK: Final = 20_000  # auctions drawn at once where nobody answers us; whole batches
 
-Replace = dict[str, Rows]
+
+def policy_seed(seed: int) -> int:
+    """A policy's own chance: the same for all policies of a world's seed, and no seed of that world."""
+    return int(digest("chance of a policy", str(seed), size=7), 16)
 
 
 class Run(Struct, frozen=True, kw_only=True):
@@ -67,6 +74,16 @@ class Game:
         self.world = world
         self.policy = policy
         self.facts = facts if facts is not None else facts_of(world.scenario, world.design)
+        f = self.facts
+        # for the kernel: it is compiled for arrays that may be written to
+        self._fits = f.fits.copy()
+        self._rules: tuple[Ints, Ints, Ints, Ints, Ints] = (
+            f.creative_from_ns.copy(),
+            f.creative_to_ns.copy(),
+            f.creative_campaign.copy(),
+            f.ceiling_micros.copy(),
+            f.frequency_cap.copy(),
+        )
         s = world.scenario
         days, campaigns, people = s.days, len(s.campaign), s.users.count
         self.exposures = Exposures(s)
@@ -84,7 +101,8 @@ class Game:
         self._pending: list[_Reports] = []
         self.refused = 0
         self.out_of_money = 0
-        policy.begin(self.facts, world.seed)
+        self.oracle = isinstance(policy, Reveals)
+        policy.begin(self.facts.copied(), policy_seed(world.seed))
         if isinstance(policy, Reveals):
             policy.reveal(world, self.exposures, self.stock, self.pressure)
 
@@ -95,7 +113,8 @@ class Game:
         day = int((int(auctions.t_ns[0]) - STARTS_AT_NS) // DAY_NS)
         if day != self.day:
             self._begin_day(day)
-        requests = self._requests(auctions)
+        formats = self.facts.formats(auctions)
+        requests = self._requests(auctions, formats)
         books = Books(
             day=day,
             day_share=self._day_share(int(auctions.t_ns[0])),
@@ -103,14 +122,20 @@ class Game:
             budget_nanos=self.budget.copy(),
             left_nanos=self.left.copy(),
         )
-        answers = self.policy.decide(requests, books)
+        answers = checked(
+            self.policy.decide(requests, books),
+            self.policy.name,
+            len(auctions),
+            self.facts.creative_campaign.size,
+            self.facts.campaigns,
+        )
         if answers.split is not None:
             before = int(self.left.sum())
             moved = self._parts(answers.split, before) - self.left
             self.left += moved
             self.budget += moved
             self._sums["budget"][day] = self.budget
-        fate, made, paid, seen = self._settle(auctions, truth, requests, answers)
+        fate, made, paid, seen = self._settle(auctions, truth, formats, answers)
         stood = made >= 0
         at = np.arange(len(auctions))
         creative = np.where(stood, answers.creative[at, made], -1)
@@ -144,64 +169,51 @@ class Game:
         if shares is None:
             self.budget = facts.day_budget_nanos.copy()
         else:
-            self.budget = self._parts(shares, facts.pool_nanos)
+            self.budget = self._parts(shares_of(shares, self.policy.name, facts.campaigns), facts.pool_nanos)
         self.left = self.budget.copy()
         self._sums["budget"][day] = self.budget
         self.shown_today.fill(0)
 
     def _parts(self, shares: Floats, money: int) -> Rows:
         """Whole nanos; never more than ``money`` together."""
-        part = np.asarray(shares, dtype=np.float64)
-        assert part.shape == self.budget.shape, "one share per campaign"
-        assert np.isfinite(part).all(), "shares are numbers"
-        assert part.min() >= 0.0, "shares are not negative"
-        assert part.sum() > 0.0, "somebody has to get the budget"
-        parts: Rows = np.floor(money * (part / part.sum()) * (1.0 - 1e-12)).astype(np.int64)
+        parts: Rows = np.floor(money * shares * (1.0 - 1e-12)).astype(np.int64)
         assert int(parts.sum()) <= money, "money is moved, not made"
         return parts
 
-    def _requests(self, auctions: Auctions) -> Requests:
+    def _requests(self, auctions: Auctions, formats: Rows) -> Requests:
         facts = self.facts
-        formats = facts.formats(auctions)
         campaigns = facts.campaigns_open(int(auctions.t_ns[0]))[formats]
         for c in np.flatnonzero(facts.frequency_cap).tolist():
             shown = self.shown_today[auctions.user, c]
             campaigns[:, c] &= auctions.known_user & (shown < facts.frequency_cap[c])
         campaigns &= self.left > 0
-        hidden: Replace = {"user": np.where(auctions.known_user, auctions.user, -1)}
-        visible = Auctions(**{name: getattr(auctions, name) for name in Auctions.__struct_fields__} | hidden)
-        return Requests(auctions=visible, formats=formats, open=campaigns)
+        visible = auctions.copied()
+        visible.user[~visible.known_user] = -1
+        return Requests(auctions=visible, formats=formats.copy(), open=campaigns)
 
     def _settle(
-        self, auctions: Auctions, truth: Truth, requests: Requests, answers: Answers
+        self, auctions: Auctions, truth: Truth, formats: Rows, answers: Answers
     ) -> tuple[Ints, Rows, Rows, Floats]:
-        n, facts = len(auctions), self.facts
-        shape = answers.creative.shape
-        assert shape == answers.bid_micros.shape == (n, shape[1]), "one row of alternatives per auction"
-        assert 1 <= shape[1] <= ALTERNATIVES, "too many alternatives"
+        n = len(auctions)
         fate = np.zeros(n, dtype=np.int8)
         made = np.zeros(n, dtype=np.int64)
         paid = np.zeros(n, dtype=np.int64)
         seen = np.zeros(n)
-        limit = self.left if answers.limit_nanos is None else answers.limit_nanos
+        limit = self.left.copy() if answers.limit_nanos is None else answers.limit_nanos
         before = int(self.left.sum())
         settle(
-            np.ascontiguousarray(answers.creative, dtype=np.int64),
-            np.ascontiguousarray(answers.bid_micros, dtype=np.int64),
+            answers.creative,
+            answers.bid_micros,
             truth.threshold_micros,
             auctions.auction_type == 2,
             auctions.t_ns,
             auctions.user,
             auctions.known_user,
-            facts.fits,
-            requests.formats,
-            facts.creative_from_ns,
-            facts.creative_to_ns,
-            facts.creative_campaign,
-            facts.ceiling_micros,
-            facts.frequency_cap,
+            self._fits,
+            formats,
+            *self._rules,
             self.left,
-            np.array(limit, dtype=np.int64),
+            limit,
             self.shown_today,
             *self.exposures.arrays,
             fate,
@@ -238,11 +250,11 @@ class Game:
         table = np.concatenate(parts, axis=1) if parts else np.zeros((6, 0), dtype=np.int64)
         table = table[:, np.argsort(table[0], kind="stable")]
         return Events(
-            kind=table[1],
-            creative=table[2],
-            supply=table[3],
-            shown_at_ns=table[4],
-            order_value_micros=table[5],
+            kind=table[1].copy(),
+            creative=table[2].copy(),
+            supply=table[3].copy(),
+            shown_at_ns=table[4].copy(),
+            order_value_micros=table[5].copy(),
         )
 
     @staticmethod
@@ -259,7 +271,7 @@ class Game:
         s = self.world.scenario
         return Run(
             policy=self.policy.name,
-            oracle=isinstance(self.policy, Reveals),
+            oracle=self.oracle,
             scenario=s.name,
             digest=s.digest,
             seed=self.world.seed,

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from msgspec import Struct
+from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from counterpoint.catalog.model import Goal
@@ -27,6 +28,7 @@ class Facts(Struct, frozen=True, kw_only=True):
 
     A *format* is one (medium, size, country); ``formats(auctions)`` names each auction's by number. Money: nanos of the
     account currency; one micro CPM is one nano per impression, so prices and spending add up without conversion.
+    Its arrays are read-only.
     """
 
     scenario: str
@@ -54,6 +56,16 @@ class Facts(Struct, frozen=True, kw_only=True):
     sizes: int
     countries: int
     fits: Bools  # [format, creative] media, size and country agree; life is asked per auction
+
+    def __post_init__(self) -> None:
+        for name in self.__struct_fields__:
+            if isinstance(getattr(self, name), np.ndarray):
+                getattr(self, name).setflags(write=False)
+
+    def copied(self) -> Facts:
+        """With arrays of its own: a player's, who cannot reach anybody else's."""
+        arrays = {name: getattr(self, name) for name in self.__struct_fields__}
+        return replace(self, **{k: v.copy() for k, v in arrays.items() if isinstance(v, np.ndarray)})
 
     @property
     def campaigns(self) -> int:
@@ -116,8 +128,8 @@ def facts_of(scenario: Scenario, design: Design) -> Facts:
         creative_campaign=design.campaign.astype(np.int64),
         creative_line_item=design.line_item.astype(np.int64),
         creative_media=design.media.astype(np.int64),
-        creative_from_ns=design.from_ns,
-        creative_to_ns=design.to_ns,
+        creative_from_ns=design.from_ns.copy(),
+        creative_to_ns=design.to_ns.copy(),
         supply_venue=np.array([venues.index(p.venue) for p in scenario.supply], dtype=np.int64),
         supply_media=np.array([MEDIA.index(p.media) for p in scenario.supply], dtype=np.int64),
         minimum_told=np.array([v.minimum_bid_to_win for v in scenario.venue]),

@@ -52,6 +52,9 @@ def settle(
             j, price = creative[i, k], bid[i, k]
             if j < 0 or price <= 0:
                 continue
+            if j >= campaign_of.shape[0]:
+                fate[i] = UNFIT
+                continue
             c = campaign_of[j]
             if not fits[formats[i], j] or t_ns[i] < from_ns[j] or t_ns[i] >= to_ns[j]:
                 fate[i] = UNFIT

@@ -12,7 +12,6 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from counterpoint.bench.market.scoreboard import Scoreboard, Summary, known_bound
-from counterpoint.bench.market.statistics import Comparison
 
 SALT: Final = "counterpoint-scoreboard"  # without one, names of SVG parts are drawn anew each time
 BLUE, AMBER, GREY, RED, INK, PALE = "#2f6fde", "#b7791f", "#7d8590", "#b3261e", "#1b1f24", "#b8c0c9"
@@ -47,8 +46,9 @@ def bars(board: Scoreboard, scenario: str, rows: Sequence[Summary]) -> str:
     return _svg(figure)
 
 
-def forest(comparisons: Sequence[Comparison]) -> str:
+def forest(board: Scoreboard) -> str:
     """Ratios with their intervals, a panel per scenario."""
+    comparisons = board.comparisons
     scenarios = list(dict.fromkeys(c.scenario for c in comparisons if c.ratio is not None))
     if not scenarios:
         return ""
@@ -75,7 +75,7 @@ def forest(comparisons: Sequence[Comparison]) -> str:
             axes.plot([c.ratio.value], [k], "o", color=colour, markersize=4.5)
         axes.axvline(1.0, color=INK, linewidth=0.8)
         axes.set_xscale("log")
-        axes.set_title(scenarios[at], fontsize=9.5, loc="left")
+        axes.set_title(board.label(scenarios[at]), fontsize=9.5, loc="left")
         axes.set_yticks(range(len(policies)), policies, fontsize=8.5)
         axes.xaxis.set_major_locator(mpl.ticker.FixedLocator([0.25, 0.5, 1.0, 2.0, 4.0, 8.0]))
         axes.xaxis.set_major_formatter(mpl.ticker.FormatStrFormatter("%g"))

@@ -50,7 +50,7 @@ def html(board: Scoreboard) -> str:
         "<p class=soft>Every policy of a seed meets the same people, rivals and luck. Judged by true probabilities, after the warm-up.</p>",
         _facts(board),
         "<nav>"
-        + "".join(f"<a href='#{escape(name)}'>{escape(name)}</a>" for name in s.scenarios)
+        + "".join(f"<a href='#{escape(name)}'>{escape(board.label(name))}</a>" for name in s.scenarios)
         + "<a href='#against'>comparisons</a><a href='#notes'>notes</a></nav>",
         _ordering(board),
         "<h2>Share of what could be earned</h2>",
@@ -61,7 +61,7 @@ def html(board: Scoreboard) -> str:
     for name in s.scenarios:
         rows = [r for r in board.summaries if r.scenario == name]
         parts += [
-            f"<h2 id='{escape(name)}'>{escape(name)}</h2><p class=soft>digest {board.digests[name]}; {board.auctions[name]:,} auctions, "
+            f"<h2 id='{escape(name)}'>{escape(board.label(name))}</h2><p class=soft>digest {board.digests[name]}; {board.auctions[name]:,} auctions, "
             f"first {board.warm_up_days[name]} days not judged. Bars: mean penalised value; dots: seeds. {_legend()}</p>",
             bars(board, name, rows),
             _table(rows),
@@ -72,10 +72,10 @@ def html(board: Scoreboard) -> str:
         "Probability of improvement: how many seeds are better. Verdicts: "
         f"two-sided {LEVEL:.0%} after Holm's correction for all {len(board.comparisons)} comparisons below, and none below the sample "
         f"size that the first ten seeds ask for (90 % power at that level, for a gain of at least {s.effect:.0%}). Grey: no verdict.</p>",
-        forest(board.comparisons),
-        _compared(board.comparisons),
+        forest(board),
+        _compared(board),
         "<h2 id=notes>Notes</h2><ul>",
-        *(f"<li>{escape(note)}</li>" for note in board.notes),
+        *(f"<li>{escape(note)}</li>" for note in (*board.notes, *resized_notes(board))),
         "</ul></html>",
     ]
     return "\n".join(part for part in parts if part) + "\n"
@@ -120,7 +120,7 @@ def _grid(board: Scoreboard) -> str:
                 f"<td style='background:rgba(47,111,222,{0.06 + 0.9 * deep:.2f});color:{ink}'>{number(value, '.0%')}</td>"
             )
         rows.append(f"<tr>{''.join(cells)}</tr>")
-    head = "".join(f"<th>{escape(name)}</th>" for name in ("policy", *s.scenarios))
+    head = "".join(f"<th>{escape(name)}</th>" for name in ("policy", *map(board.label, s.scenarios)))
     return f"<div class=wide><table class=grid><tr>{head}</tr>{''.join(rows)}</table></div>"
 
 
@@ -149,11 +149,11 @@ def _table(rows: Sequence[Summary]) -> str:
     return _html_table(head, body)
 
 
-def _compared(comparisons: Sequence[Comparison]) -> str:
+def _compared(board: Scoreboard) -> str:
     body = [
         (
             f"<b>{escape(c.policy)}</b>",
-            escape(c.scenario),
+            escape(board.label(c.scenario)),
             str(c.pairs),
             ratio(c.ratio),
             share(c.improves),
@@ -161,7 +161,7 @@ def _compared(comparisons: Sequence[Comparison]) -> str:
             str(c.pairs_needed or "-"),
             f"<span class={c.verdict.split(':')[0].split()[0]}>{escape(verdict(c))}</span>",
         )
-        for c in comparisons
+        for c in board.comparisons
     ]
     head = ("policy", "scenario", "seeds", "ratio", "better on", "p, Holm", "seeds needed", "verdict")
     return _html_table(head, body)
@@ -183,6 +183,14 @@ def verdict(c: Comparison) -> str:
     if c.verdict.startswith("refused") and c.ratio is not None:
         return f"needs {c.pairs_needed or PAIRS_MIN:,} seeds, has {c.pairs}: no verdict"
     return c.verdict
+
+
+def resized_notes(board: Scoreboard) -> list[str]:
+    return [
+        f"{name} (resized): {board.auctions[name]:,} auctions, not as many as the scenario of that name has; "
+        "its figures are not to be set beside that one's."
+        for name in board.resized
+    ]
 
 
 def number(value: float | None, form: str) -> str:

@@ -16,8 +16,10 @@ from counterpoint.bench.market.intervals import mean_of
 from counterpoint.bench.market.players import HINDSIGHT, ORACLES, check_names, title_of
 from counterpoint.bench.market.rounds import Report, SeedBounds, Timing, play_rounds
 from counterpoint.bench.market.statistics import LEVEL, Comparison, Score, compare, holm
+from counterpoint.market.load import is_resized
 from counterpoint.market.scenario import Scenario
 
+ALL: Final = "all"  # scenarios, in a comparison
 SEEDS_MAX: Final = 10_000
 LUCK: Final = 1e-9  # of rounding, in comparing sums of floats
 MEANING: Final = {
@@ -105,7 +107,13 @@ class Scoreboard(Struct, frozen=True, kw_only=True):
     ordering: list[Ordering]
     bounds: list[SeedBounds]
     scores: list[Score]
+    resized: tuple[str, ...] = ()  # scenarios of another length than their name means
     notes: tuple[str, ...] = NOTES
+
+    def label(self, scenario: str) -> str:
+        """As tables name it, "all" too: a resized market is not the one of its name."""
+        resized = bool(self.resized) if scenario == ALL else scenario in self.resized
+        return f"{scenario} (resized)" if resized else scenario
 
 
 def parse_seeds(text: str) -> tuple[int, ...]:
@@ -152,8 +160,11 @@ def run(
     progress: Report | None = None,
     jobs: int = 1,
     keep: Path | None = None,
+    resized: Sequence[str] = (),
 ) -> tuple[Scoreboard, list[Timing]]:
-    """Every policy on every scenario and seed; policies of one seed meet the same world. ``jobs``, ``keep``: :func:`play_rounds`."""
+    """Every policy on every scenario and seed; policies of one seed meet the same world. ``jobs``, ``keep``: :func:`play_rounds`.
+
+    ``resized``: names of your own scenarios that are not of the length their file says; permanent names are known by their digest."""
     check_names(tuple(policies))
     check_game(scenarios, policies, against, effect)
     rounds = play_rounds(scenarios, policies, seeds, jobs, keep, progress)
@@ -176,6 +187,7 @@ def run(
         ordering=misordered(scores, found),
         bounds=found,
         scores=scores,
+        resized=tuple(s.name for s in scenarios if is_resized(s) or s.name in resized),
     )
     return board, [timing for each in rounds for timing in each.timings]
 

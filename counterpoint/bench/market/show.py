@@ -14,7 +14,7 @@ from rich.table import Table
 from counterpoint.base.errors import ConfigError
 from counterpoint.base.words import names_of
 from counterpoint.bench.market.players import check_names
-from counterpoint.bench.market.report import html, number, ratio, share, verdict
+from counterpoint.bench.market.report import html, number, ratio, resized_notes, share, verdict
 from counterpoint.bench.market.rounds import Timing
 from counterpoint.bench.market.scoreboard import (
     Checked,
@@ -26,20 +26,21 @@ from counterpoint.bench.market.scoreboard import (
     run,
     work_of,
 )
-from counterpoint.market.load import NAMES, find_scenario
-from counterpoint.market.scenario import Scenario, resized
+from counterpoint.market.load import NAMES, find_scenario, of_length
+from counterpoint.market.scenario import Scenario
 
 EVERY = "all"
 MANUAL = "manual"
 
 
 def scenarios_of(given: Sequence[str], auctions: int | None) -> list[Scenario]:
-    """By name or path; ``all`` is every permanent one. ``auctions``: another length, which changes the digest."""
+    """By name or path; ``all`` is every permanent one. ``auctions``: another length, which changes the digest. Raises
+    :class:`ConfigError`."""
     names = names_of(given)
     if EVERY in names:
         names = NAMES
     found = [find_scenario(name) for name in names]
-    return found if auctions is None else [resized(s, auctions) for s in found]
+    return found if auctions is None else [of_length(s, auctions) for s in found]
 
 
 class Game(Struct, frozen=True, kw_only=True):
@@ -50,6 +51,7 @@ class Game(Struct, frozen=True, kw_only=True):
     seeds: tuple[int, ...]
     against: str
     effect: float
+    resized: tuple[str, ...] = ()  # names of scenarios played in another length than they have
 
 
 def game_of(
@@ -71,14 +73,32 @@ def game_of(
     if against is None:
         against = MANUAL if MANUAL in names else names[0]
     check_game(found, names, against, effect)
-    return Game(scenarios=tuple(found), players=names, seeds=numbers, against=against, effect=effect)
+    usual = found if auctions is None else scenarios_of(scenarios, None)
+    return Game(
+        scenarios=tuple(found),
+        players=names,
+        seeds=numbers,
+        against=against,
+        effect=effect,
+        resized=tuple(s.name for s in usual if auctions is not None and s.auctions != auctions),
+    )
 
 
 def played(
     game: Game, progress: Progress | None, jobs: int = 1, keep: Path | None = None
 ) -> tuple[Scoreboard, list[Timing]]:
     with_bar = _bar(progress, work_of(game.scenarios, len(game.players), len(game.seeds)))
-    return run(game.scenarios, game.players, game.seeds, game.against, game.effect, with_bar, jobs, keep)
+    return run(
+        game.scenarios,
+        game.players,
+        game.seeds,
+        game.against,
+        game.effect,
+        with_bar,
+        jobs,
+        keep,
+        game.resized,
+    )
 
 
 def ordered(game: Game, progress: Progress | None, jobs: int = 1, keep: Path | None = None) -> Checked:
@@ -124,7 +144,7 @@ def shown(board: Scoreboard) -> Group:
     seeds = len(board.settings.seeds)
     for name in board.settings.scenarios:
         table = Table(
-            title=f"{name}: mean of {seeds} seeds, judged after day {board.warm_up_days[name]}",
+            title=f"{board.label(name)}: mean of {seeds} seeds, judged after day {board.warm_up_days[name]}",
             title_justify="left",
             box=None,
         )
@@ -159,14 +179,19 @@ def shown(board: Scoreboard) -> Group:
         table.add_column(head, overflow="fold")
     for c in board.comparisons:
         table.add_row(
-            c.policy, c.scenario, ratio(c.ratio), share(c.improves), number(c.p_holm, ".3f"), verdict(c)
+            c.policy,
+            board.label(c.scenario),
+            ratio(c.ratio),
+            share(c.improves),
+            number(c.p_holm, ".3f"),
+            verdict(c),
         )
     parts += [
         table,
         "",
         "* knows the truth   + best constant of this very seed: first in its own class alone",
     ]
-    parts += [f"- {note}" for note in board.notes]
+    parts += [f"- {note}" for note in (*board.notes, *resized_notes(board))]
     parts += ordering_lines(board.ordering)
     return Group(*parts)
 

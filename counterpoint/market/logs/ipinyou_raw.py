@@ -18,7 +18,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from counterpoint.market.logs.table import LogError, Table, at_row
+from counterpoint.market.logs.table import INTEGER, LogError, Table, at_row
 
 COLUMNS = (
     "bidid",
@@ -64,6 +64,7 @@ SYSTEMS = (  # the first that the user agent names: an iPhone names a Mac too, a
 MOBILE = ("Android", "iOS")
 SIZE_MAX = 10_000
 PRICE_MAX = 1_000_000
+DIGITS_MAX = 20
 SEGMENTS_MAX = 200
 
 
@@ -120,12 +121,11 @@ class _Line:
 
     def number(self, name: str, highest: int, text: str | None = None) -> int:
         text = self.cell[name] if text is None else text
-        try:
-            value = int(text)
-        except ValueError:
+        if len(text) > DIGITS_MAX or not INTEGER.fullmatch(text):
             raise at_row(
-                self.path, self.row, f"{name} is {text!r}, not an integer", "mend or remove the row"
-            ) from None
+                self.path, self.row, f"{name} is {text[:100]!r}, not an integer", "mend or remove the row"
+            )
+        value = int(text)
         if not 0 <= value <= highest:
             raise at_row(
                 self.path, self.row, f"{name} {value} is not in 0..{highest}", "mend or remove the row"

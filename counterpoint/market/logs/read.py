@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from counterpoint.market.logs.table import LogError, Table, at_row
+from counterpoint.market.logs.table import INTEGER, LogError, Table, at_row
 
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float64]
@@ -23,6 +23,8 @@ CHUNK_ROWS = 20_000
 PRICE_MAX = 1_000_000  # fen per 1,000 impressions: 10 CNY an impression, anything above is a broken number
 TIMED, EPISODES = "timed", "episodes"
 RAW_COLUMN = "payprice"  # only raw iPinYou lines have it
+DIGITS = frozenset("-0123456789")
+CELL_CHARS_MAX = 100  # of a number; numpy holds a column as wide as its longest cell
 Progress = Callable[[int], None]
 
 
@@ -130,6 +132,9 @@ class _Checks:
 
     def integers(self, cells: Sequence[str], name: str, highest: int) -> IntArray:
         try:
+            text = "".join(cells)  # numpy also reads 1_0, other alphabets' digits, a NUL
+            if not DIGITS.issuperset(text) or max(map(len, cells)) > CELL_CHARS_MAX:
+                raise ValueError
             values = np.array(cells).astype(np.int64)
         except (ValueError, OverflowError):
             index = next(i for i, cell in enumerate(cells) if not _is_integer(cell))
@@ -138,7 +143,9 @@ class _Checks:
                 if name == "market_price"
                 else "mend or remove the row"
             )
-            raise self.refuse(index, f"{name} is {cells[index]!r}, not an integer", cure) from None
+            raise self.refuse(
+                index, f"{name} is {cells[index][:CELL_CHARS_MAX]!r}, not an integer", cure
+            ) from None
         bad = np.flatnonzero((values < 0) | (values > highest))
         if len(bad):
             index = int(bad[0])
@@ -148,11 +155,13 @@ class _Checks:
 
     def shares(self, cells: Sequence[str]) -> FloatArray:
         try:
+            if not _is_plain("".join(cells)) or max(map(len, cells)) > CELL_CHARS_MAX:
+                raise ValueError
             values = np.array(cells).astype(np.float64)
         except ValueError:
             index = next(i for i, cell in enumerate(cells) if not _is_float(cell))
             raise self.refuse(
-                index, f"pctr is {cells[index]!r}, not a number", "mend or remove the row"
+                index, f"pctr is {cells[index][:CELL_CHARS_MAX]!r}, not a number", "mend or remove the row"
             ) from None
         bad = np.flatnonzero(~((values >= 0.0) & (values <= 1.0)))
         if len(bad):
@@ -175,10 +184,13 @@ class _Checks:
 
 
 def _is_integer(text: str) -> bool:
-    try:
-        return -(2**63) <= int(text) < 2**63
-    except ValueError:
-        return False
+    short = len(text) <= CELL_CHARS_MAX and INTEGER.fullmatch(text) is not None
+    return short and -(2**63) <= int(text) < 2**63
+
+
+def _is_plain(text: str) -> bool:
+    """Python also takes other alphabets' digits and 1_0 for numbers; numpy drops a NUL."""
+    return text.isascii() and "_" not in text and "\0" not in text
 
 
 def _is_float(text: str) -> bool:
@@ -186,4 +198,4 @@ def _is_float(text: str) -> bool:
         float(text)
     except ValueError:
         return False
-    return True
+    return _is_plain(text) and len(text) <= CELL_CHARS_MAX

@@ -120,7 +120,7 @@ def replay(
     on_policy: Callable[[str, str], None] | None = None,
 ) -> ReplayReport:
     """Run every policy over every log. ``on_policy(file, policy)`` is told when one is done."""
-    _check(settings, train_fraction)
+    check(settings, train_fraction)
     report = ReplayReport(unit=UNIT, notes=notes_for(settings), settings=settings)
     sums: list[dict[str, dict[str, FloatArray]]] = []
     for log in logs:
@@ -141,7 +141,8 @@ def replay(
     return report
 
 
-def _check(settings: ReplaySettings, train_fraction: Fraction) -> None:
+def check(settings: ReplaySettings, train_fraction: Fraction) -> None:
+    """What can be said before a file is read. Raises :class:`ConfigError`."""
     if not 0 < train_fraction < 1:
         raise ConfigError(f"train fraction {train_fraction} leaves nothing to tune or to judge; give 1/2")
     if not 0.0 < settings.pctr_cap_quantile <= 1.0:

@@ -5,15 +5,20 @@ from __future__ import annotations
 import csv
 import gzip
 import io
+import re
 import zlib
 from collections.abc import Iterator
 from contextlib import closing
+from itertools import chain
 from pathlib import Path
 from typing import BinaryIO, cast
 
 from counterpoint.base.errors import CounterpointError
 
 GZIP_MAGIC = b"\x1f\x8b"
+INTEGER = re.compile("-?[0-9]+")  # int() also takes 1_0 and the digits of other alphabets
+COLUMNS_MAX = 1_000
+HEADER_CHARS_MAX = 100_000
 
 
 class LogError(CounterpointError):
@@ -36,6 +41,10 @@ class Table:
         header = next(self._cells, None)
         if header is None:
             raise LogError(f"{path}: the file is empty; expected a header line and rows")
+        if len(header) > COLUMNS_MAX:
+            raise LogError(
+                f"{path}, line 1: {len(header):,} columns, more than {COLUMNS_MAX:,}; leave out those that no page names"
+            )
         self.header = [name.strip() for name in header]
         if len(self.header) > 1 and all(_is_number(name) for name in self.header if name):
             raise LogError(
@@ -74,7 +83,13 @@ class Table:
         try:
             with closing(_opened(path)) as raw:
                 text = io.TextIOWrapper(raw, encoding="utf-8-sig", newline="")
-                yield from csv.reader(text)
+                first = text.readline(HEADER_CHARS_MAX + 1)
+                if len(first) > HEADER_CHARS_MAX:
+                    raise LogError(
+                        f"{path}, line 1: longer than {HEADER_CHARS_MAX:,} characters, no header; "
+                        "put the column names in the first line"
+                    )
+                yield from csv.reader(chain([first] if first else [], text))
         except FileNotFoundError:
             raise LogError(f"{path}: no such file; check the path") from None
         except EOFError:

@@ -250,6 +250,30 @@ def test_the_scoreboard_is_the_same_twice_and_says_its_seeds_and_digests(tmp_pat
     assert all(s.overspend == 0.0 for s in board.scores)
 
 
+def test_a_resized_market_is_marked_wherever_it_is_named(tmp_path: Path) -> None:
+    mine = tmp_path / "mine.toml"
+    mine.write_text(
+        'name = "mine"\nbase = "thin-market-v1"\ntitle = "Mine, and short."\nauctions = 2000\nbudget_factor = 0.1\n'
+    )
+
+    def board_of(auctions: int | None) -> Scoreboard:
+        game = show.game_of([str(mine)], ["naive", "manual"], "0", "manual", 0.05, auctions)
+        return show.played(game, None)[0]
+
+    usual, longer = board_of(None), board_of(3_000)
+    assert (usual.resized, longer.resized) == ((), ("mine",))
+    assert board_of(2_000) == usual
+    for board, count in ((usual, 0), (longer, 1)):
+        page = tmp_path / "page.html"
+        show.write(board, [], tmp_path / "page.json", page)
+        assert ("mine (resized)</h2>" in page.read_text()) == bool(count)
+        assert ("mine (resized): 3,000 auctions" in page.read_text()) == bool(count)
+        assert msgspec.json.decode((tmp_path / "page.json").read_bytes())["resized"] == ["mine"] * count
+    named, _ = run([small("thin-market-v1", 2_000)], ["naive", "manual"], [0])
+    assert named.resized == ("thin-market-v1",)
+    assert named.label("thin-market-v1") == "thin-market-v1 (resized)"
+
+
 def test_processes_and_a_kept_file_change_nothing(tmp_path: Path) -> None:
     scenario, policies = small("thin-market-v1", 2_000), ["naive", "manual"]
     keep = tmp_path / "rounds.jsonl"
@@ -277,6 +301,7 @@ def test_the_command(tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     assert msgspec.json.decode(out.read_bytes(), type=Scoreboard).settings.policies == ("naive", "manual")
     assert "simulated market" in result.output
+    assert "thin-market-v1 (resized): mean of" in result.output
     checked = CliRunner().invoke(app, [*arguments, "--policies", "manual", "--check-ordering"])
     assert checked.exit_code == 0, checked.output
     assert "stand above everybody: 1 seeds x 1 scenarios x 2 policies checked" in checked.output

@@ -119,6 +119,14 @@ def test_words_that_make_no_sense(tmp_path: Path, words: tuple[str, ...], proble
         invoke("replay", "auctions", path, *words)
 
 
+@pytest.mark.parametrize("words", [("--resamples", "20"), ("--bid-max", "0"), ("--pctr-cap", "2")])
+def test_a_setting_that_makes_no_sense_is_said_before_a_file_is_read(
+    tmp_path: Path, words: tuple[str, ...]
+) -> None:
+    with pytest.raises(ConfigError):  # and not that there is no file
+        invoke("replay", "auctions", tmp_path / "nowhere.csv", *words)
+
+
 def test_a_bad_file_writes_nothing(tmp_path: Path) -> None:
     path = write_csv(tmp_path / "bad.csv", ["0,-1,0.1,0,1"])
     with pytest.raises(LogError, match="row 1"):

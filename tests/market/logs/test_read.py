@@ -50,6 +50,16 @@ def test_gzip_is_told_by_its_bytes_not_its_name(tmp_path: Path) -> None:
         (["0,51,-0.1,0,1"], 1, "pctr -0.1 is not in [0, 1]"),
         (["0,51,nan,0,1"], 1, "pctr nan is not in [0, 1]"),
         (["0,51,high,0,1"], 1, "pctr is 'high', not a number"),
+        (["0,51,0.1,0,1", "0,1_0,0.1,0,1"], 2, "market_price is '1_0', not an integer"),
+        (["0,٥١,0.1,0,1"], 1, "not an integer"),
+        (["0,51\0,0.1,0,1"], 1, "not an integer"),
+        (["0,+51,0.1,0,1"], 1, "market_price is '+51', not an integer"),
+        (["0, 51,0.1,0,1"], 1, "market_price is ' 51', not an integer"),
+        (["0,51,0.1,1-2,1"], 1, "hour is '1-2', not an integer"),
+        (["0,51,0.1,0,1", f"0,{'0' * 60_000},0.1,0,1"], 2, "not an integer"),
+        (["0,51,0.1_0,0,1"], 1, "pctr is '0.1_0', not a number"),
+        (["0,51,0.١,0,1"], 1, "not a number"),
+        (["0,51,0.1\0,0,1"], 1, "not a number"),
         (["2,51,0.1,0,1"], 1, "click 2 is above 1"),
         (["0,51,0.1,4,1", "0,51,0.1,5,1", "0,51,0.1,3,1"], 3, "hour 3 after 5: not in order of time; sort"),
         (["0,51,0.1,0,1", "0,51,0.1"], 2, "3 values, the header names 5"),
@@ -93,6 +103,17 @@ def test_a_wrong_header_is_named(tmp_path: Path, header: str, problem: str) -> N
         read_log(path)
     assert str(path) in str(told.value)
     assert problem in str(told.value)
+
+
+def test_an_endless_header_is_refused_at_once(tmp_path: Path) -> None:
+    start = "click,market_price,pctr,hour"
+    for header, problem in (
+        (start + ",x" * 10_000, "line 1: 10,004 columns, more than 1,000"),
+        (start + ",x" * 10**6, "line 1: longer than 100,000 characters"),
+        ('"click\n"' + ',"x\n"' * 2_000, "line 1: 2,001 columns"),
+    ):
+        with pytest.raises(LogError, match=problem):
+            read_log(write_csv(tmp_path / "wide.csv", GOOD, header))
 
 
 def test_an_empty_file(tmp_path: Path) -> None:
