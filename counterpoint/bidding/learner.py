@@ -21,7 +21,7 @@ import msgspec
 from counterpoint.base.clock import NS_PER_MS, NS_PER_S
 from counterpoint.base.money import NANOS_PER_MICRO
 from counterpoint.base.seen import SeenIds
-from counterpoint.bidding import books, pacing
+from counterpoint.bidding import books
 from counterpoint.bidding.calibration import Reliability
 from counterpoint.bidding.cost_watch import Cost
 from counterpoint.bidding.outcomes import Counts, Impression, Outcomes, OutcomesState
@@ -41,6 +41,7 @@ from counterpoint.bidding.state import (
 from counterpoint.bidding.steering import (
     awaits,
     click_told,
+    least_lambda,
     marginal_values,
     money_today,
     order_told,
@@ -414,9 +415,7 @@ class BiddingLearner:
             valid_until_ns=now_ns + self.config.valid_ms * NS_PER_MS,
             curves=dict(self._curves.curves),
             multipliers={
-                name: state.paces[name].multiplier(
-                    pacing.lowest_multiplier(campaign.reach_weight_ppm, campaign.cost_weight_ppm)
-                )
+                name: state.paces[name].multiplier(least_lambda(campaign))
                 for name, campaign in self._campaigns.items()
             },
             duals={name: state.paces[name].dual() for name in self._campaigns},

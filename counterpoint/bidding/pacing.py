@@ -79,14 +79,17 @@ class Pace(msgspec.Struct):
 
 
 def lowest_multiplier(reach_weight_ppm: int, cost_weight_ppm: int) -> float:
-    """1 (never above the stated value) unless the owner prefers reach; LAMBDA_MIN for reach alone.
+    """LAMBDA_MIN unless the owner prefers cost; 1 (never above the stated value) for cost alone.
 
-    >>> lowest_multiplier(500_000, 500_000), lowest_multiplier(750_000, 250_000), lowest_multiplier(1, 0)
-    (1.0, 0.6, 0.2)
+    Below 1 the budget is spent as long as the target cost, which has a multiplier of its own, is met on the whole: what a
+    value maximiser does (ALGORITHMS 1.3, objective B).
+
+    >>> lowest_multiplier(1, 0), lowest_multiplier(500_000, 500_000), lowest_multiplier(250_000, 750_000), lowest_multiplier(0, 1)
+    (0.2, 0.2, 0.6, 1.0)
     """
     total = reach_weight_ppm + cost_weight_ppm
     share = reach_weight_ppm / total if total > 0 else 0.5
-    return 1.0 - (1.0 - LAMBDA_MIN) * max(0.0, 2.0 * share - 1.0)
+    return LAMBDA_MIN + (1.0 - LAMBDA_MIN) * (1.0 - min(1.0, 2.0 * share))
 
 
 def step(

@@ -46,6 +46,13 @@ def governed_share(state: State) -> float:
     return (state.bids_governed + SHARE_PRIOR_BIDS) / (state.bids_all + SHARE_PRIOR_BIDS)
 
 
+def least_lambda(campaign: Campaign) -> float:
+    """Whoever wants its money spent at once pays what an impression is worth, not more."""
+    if campaign.pacing is not Pacing.EVEN:
+        return 1.0
+    return pacing.lowest_multiplier(campaign.reach_weight_ppm, campaign.cost_weight_ppm)
+
+
 def pace_campaigns(state: State, campaigns: Mapping[str, Campaign], now_ns: int) -> None:
     """Close the interval since the last call for every campaign. One that is stopped or paused learns nothing."""
     before_ns, state.stepped_at_ns = state.stepped_at_ns, now_ns
@@ -63,7 +70,7 @@ def pace_campaigns(state: State, campaigns: Mapping[str, Campaign], now_ns: int)
         if before_ns == 0 or money.stopped or campaign.paused or halted:
             pace.bids = pace.spent = pace.wins = 0
             continue
-        lowest = pacing.lowest_multiplier(campaign.reach_weight_ppm, campaign.cost_weight_ppm)
+        lowest = least_lambda(campaign)
         old, spent = pace.multiplier(lowest), pace.spent
         pace.cost.pass_to(now_ns)
         if campaign.pacing is not Pacing.EVEN:
@@ -147,9 +154,6 @@ def marginal_values(
 ) -> dict[str, float]:
     """By line item; those of a campaign share its money, and so its multiplier."""
     by_campaign = {
-        name: state.paces[name].marginal_value(
-            pacing.lowest_multiplier(campaign.reach_weight_ppm, campaign.cost_weight_ppm)
-        )
-        for name, campaign in campaigns.items()
+        name: state.paces[name].marginal_value(least_lambda(campaign)) for name, campaign in campaigns.items()
     }
     return {name: by_campaign[item.campaign_id] for name, item in items.items()}

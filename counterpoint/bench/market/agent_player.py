@@ -65,8 +65,8 @@ def owned_campaigns(facts: Facts, reach_weight_ppm: int) -> dict[str, Campaign]:
 
 
 class Bidding:
-    """A :class:`Policy`. ``knows``: whose values, creatives and split. ``reach_weight_ppm``: above half, it may bid above value
-    to spend its budget. ``money``: [day, campaign] nanos it may spend, at most the pool's a day; None: as ``knows`` splits it."""
+    """A :class:`Policy`. ``knows``: whose values, creatives and split. ``reach_weight_ppm``: 0, it never bids above
+    value; from half on it spends its budget as long as the target cost is met. ``money``: [day, campaign] nanos it may spend, at most the pool's a day; None: as ``knows`` splits it."""
 
     def __init__(
         self, name: str, knows: Classic, reach_weight_ppm: int = PPM // 2, money: Ints | None = None

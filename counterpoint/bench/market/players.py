@@ -34,7 +34,7 @@ ORACLES: Final[dict[str, Callable[[], Policy]]] = {
 }
 AGENTS: Final[dict[str, Callable[[], Policy]]] = {
     "bidding": lambda: Bidding("bidding", LADDER["manual"](None)),
-    "bidding-reach": lambda: Bidding("bidding-reach", LADDER["manual"](None), PPM),
+    "bidding-cost": lambda: Bidding("bidding-cost", LADDER["manual"](None), 0),
 }
 # name -> (of the ladder, its constant): the best constant of the seed it is judged on, so best in its class alone
 CONSTANTS: Final = {"hindsight-flat": ("naive", "flat_cpm"), "hindsight-shade": ("shade", "factor")}
@@ -69,7 +69,7 @@ TITLES: Final = {
     "thompson": "B1 with Beta-Thompson creatives",
     "tools": "shaded first prices, one pace for the pool, shrunk Thompson, values by path and format",
     "bidding": "B1 with the Bidding agent's curves, shading, pacing and target cost; never bids above value",
-    "bidding-reach": "as bidding, for owners who want reach: spends what budget and target allow",
+    "bidding-cost": "as bidding, for owners who want low cost alone: never bids above value",
     "live": "the live system with all its agents, in simulated time",
     "live-fallback": "the live system without agents: the bidder's stated fallback",
     "hindsight-flat": "B0 with the best flat bid of this very seed",
