@@ -84,8 +84,8 @@ def lowest_multiplier(reach_weight_ppm: int, cost_weight_ppm: int) -> float:
     Below 1 the budget is spent as long as the target cost, which has a multiplier of its own, is met on the whole: what a
     value maximiser does (ALGORITHMS 1.3, objective B).
 
-    >>> lowest_multiplier(1, 0), lowest_multiplier(500_000, 500_000), lowest_multiplier(250_000, 750_000), lowest_multiplier(0, 1)
-    (0.2, 0.2, 0.6, 1.0)
+    >>> [round(lowest_multiplier(reach, 4 - reach), 3) for reach in (4, 2, 1, 0)]
+    [0.2, 0.2, 0.6, 1.0]
     """
     total = reach_weight_ppm + cost_weight_ppm
     share = reach_weight_ppm / total if total > 0 else 0.5

@@ -72,9 +72,9 @@ def bidding(version: int, multiplier: float = 1.3) -> PolicyPublished:
         made_at_ns=START,
         valid_until_ns=START + 10 * HOUR_NS,
         curves={"*": curve, "airwave/audio": audio},
-        multipliers={"stride-clicks": multiplier, "volta-launch": 2.0},
+        multipliers={"stride-clicks": multiplier, "stride-radio": multiplier, "volta-launch": 2.0},
         duals={
-            "stride-clicks": Dual(0.5, multiplier),
+            "stride-radio": Dual(0.5, multiplier),
             "harbor-bookings": Dual(1.0, 0.5, 3_500_000_000, 0.25),
         },
         ctr_factors={"northstar/banner": 1.1},

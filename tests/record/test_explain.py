@@ -444,7 +444,7 @@ def test_what_made_the_multiplier_is_told(played: tuple[Auctions, list[BidPlaced
             "budget asks for 1.000000, target cost for 0.500000; the budget binds; plan: 3.500000 USD left for 0.2500 of a day",
         ),
         (
-            "stride-clicks",
+            "stride-radio",
             0.8,
             "budget asks for 0.500000, target cost for 0.800000; the target cost binds; as soon as possible, no plan",
         ),
