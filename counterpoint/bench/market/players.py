@@ -11,7 +11,7 @@ import numpy as np
 from counterpoint.base.errors import ConfigError
 from counterpoint.base.words import instead_of
 from counterpoint.bench.market import own
-from counterpoint.bench.market.agent_player import PPM, Bidding
+from counterpoint.bench.market.agent_player import Bidding
 from counterpoint.bench.market.baselines.classic import tuned
 from counterpoint.bench.market.baselines.ladder import LADDER, constant_split
 from counterpoint.bench.market.driver import Run, play
