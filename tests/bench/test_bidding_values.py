@@ -7,7 +7,7 @@ import pytest
 
 from counterpoint.bench.bidding.ceiling import Observed
 from counterpoint.bench.bidding.delays import predicted
-from counterpoint.bench.bidding.values import judge
+from counterpoint.bench.bidding.value_market import judge
 from counterpoint.bench.bidding.verdict import over_few_seeds, over_seeds
 from counterpoint.market.load import scenario_named
 from counterpoint.market.scenario import resized
