@@ -258,34 +258,28 @@ def _order(
     _tell(outcome)
 
 
-@ledger_app.command()
-def credit(
-    campaign: CampaignArgument,
-    amount: AmountArgument,
-    key: KeyOption,
-    reason: ReasonOption,
-    day: DayOption = None,
-    author: AuthorOption = "",
-    config: ConfigOption = None,
-    database: DatabaseOption = None,
-) -> None:
-    """More money for a campaign's day, beyond its budget (and its lifetime budget)."""
-    _order("credit", campaign, amount, day, key, reason, author, config, database)
+def _order_command(kind: str, help: str) -> None:
+    def command(
+        campaign: CampaignArgument,
+        amount: AmountArgument,
+        key: KeyOption,
+        reason: ReasonOption,
+        day: DayOption = None,
+        author: AuthorOption = "",
+        config: ConfigOption = None,
+        database: DatabaseOption = None,
+    ) -> None:
+        _order(kind, campaign, amount, day, key, reason, author, config, database)
+
+    ledger_app.command(kind, help=help)(command)
 
 
-@ledger_app.command()
-def debit(
-    campaign: CampaignArgument,
-    amount: AmountArgument,
-    key: KeyOption,
-    reason: ReasonOption,
-    day: DayOption = None,
-    author: AuthorOption = "",
-    config: ConfigOption = None,
-    database: DatabaseOption = None,
-) -> None:
-    """Less money for a campaign's day; what is spent or promised is taken when it comes back."""
-    _order("debit", campaign, amount, day, key, reason, author, config, database)
+_order_command("credit", "More money for a campaign's day, beyond its budget (and its lifetime budget).")
+_order_command(
+    "debit", "Less money for a campaign's day; what is spent or promised is taken when it comes back."
+)
+_order_command("hold", "Set free money of a day aside: nobody bids it until it is released.")
+_order_command("release", "Give held money back to its day.")
 
 
 @ledger_app.command()
@@ -305,36 +299,6 @@ def refund(
 ) -> None:
     """An exchange gives money back (invalid traffic): spend becomes free, never more than was booked."""
     _order("refund", campaign, amount, day, key, reason, author, config, database, bid, line_item)
-
-
-@ledger_app.command()
-def hold(
-    campaign: CampaignArgument,
-    amount: AmountArgument,
-    key: KeyOption,
-    reason: ReasonOption,
-    day: DayOption = None,
-    author: AuthorOption = "",
-    config: ConfigOption = None,
-    database: DatabaseOption = None,
-) -> None:
-    """Set free money of a day aside: nobody bids it until it is released."""
-    _order("hold", campaign, amount, day, key, reason, author, config, database)
-
-
-@ledger_app.command()
-def release(
-    campaign: CampaignArgument,
-    amount: AmountArgument,
-    key: KeyOption,
-    reason: ReasonOption,
-    day: DayOption = None,
-    author: AuthorOption = "",
-    config: ConfigOption = None,
-    database: DatabaseOption = None,
-) -> None:
-    """Give held money back to its day."""
-    _order("release", campaign, amount, day, key, reason, author, config, database)
 
 
 FindingArgument = Annotated[int, typer.Argument(help="As 'counterpoint ledger findings' lists it.")]

@@ -133,15 +133,7 @@ def _table(rows: Sequence[Summary]) -> str:
         (
             f"<b>{escape(r.policy)}</b><small>{escape(r.title)}</small>",
             f"<b>{r.penalised:,.2f}</b>",
-            f"{r.value:,.2f}",
-            f"{r.spend:,.2f}",
-            f"{r.overspend:g}",
-            number(r.cost_to_target, ".2f"),
-            number(r.cpa, ".2f"),
-            number(r.ctr, ".2%"),
-            f"{r.reach:,.0f}",
-            number(r.relevance, ".3f"),
-            number(r.of_known_bound, ".1%"),
+            *figures(r),
             number(r.regret, ",.2f"),
         )
         for r in rows
@@ -191,6 +183,21 @@ def resized_notes(board: Scoreboard) -> list[str]:
         "its figures are not to be set beside that one's."
         for name in board.resized
     ]
+
+
+def figures(r: Summary) -> tuple[str, ...]:
+    """Value, spend, overspend, cost / target, CPA, CTR, reach, relevance, share of the bound."""
+    return (
+        f"{r.value:,.2f}",
+        f"{r.spend:,.2f}",
+        f"{r.overspend:g}",
+        number(r.cost_to_target, ".2f"),
+        number(r.cpa, ".2f"),
+        number(r.ctr, ".2%"),
+        f"{r.reach:,.0f}",
+        number(r.relevance, ".3f"),
+        number(r.of_known_bound, ".1%"),
+    )
 
 
 def number(value: float | None, form: str) -> str:

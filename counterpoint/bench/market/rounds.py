@@ -131,13 +131,12 @@ def play_rounds(
         )
     wanted = [(scenario, seed) for scenario in scenarios for seed in seeds]
     done = {} if keep is None else _kept(keep, names)
-    todo = [(scenario, seed) for scenario, seed in wanted if (scenario.digest, seed) not in done]
-    if progress is not None and len(todo) < len(wanted):
-        missing = {(scenario.digest, seed) for scenario, seed in todo}
-        old = sum(s.auctions for s, seed in wanted if (s.digest, seed) not in missing)
+    left = [(scenario, seed) for scenario, seed in wanted if (scenario.digest, seed) not in done]
+    if progress is not None and len(left) < len(wanted):
+        old = sum(scenario.auctions for scenario, seed in wanted if (scenario.digest, seed) in done)
         progress("kept from before", old * (len(names) + 1))
     try:
-        for played in _played(todo, names, jobs, progress):
+        for played in _played(left, names, jobs, progress):
             if keep is not None:
                 with keep.open("ab") as file:
                     file.write(msgspec.json.encode(played) + b"\n")
@@ -150,10 +149,10 @@ def play_rounds(
 
 
 def _played(
-    todo: Sequence[tuple[Scenario, int]], names: tuple[str, ...], jobs: int, progress: Report | None
+    left: Sequence[tuple[Scenario, int]], names: tuple[str, ...], jobs: int, progress: Report | None
 ) -> Iterator[Round]:
     if jobs == 1:
-        for scenario, seed in todo:
+        for scenario, seed in left:
             yield play_round(scenario, seed, names, progress)
         return
     # spawned: a fork would take along whatever threads there are
@@ -162,7 +161,7 @@ def _played(
         try:
             running = {
                 pool.submit(_job, msgspec.json.encode(scenario), seed, names): scenario
-                for scenario, seed in todo
+                for scenario, seed in left
             }
         finally:
             signal.signal(signal.SIGINT, here)

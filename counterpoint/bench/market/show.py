@@ -14,7 +14,7 @@ from rich.table import Table
 from counterpoint.base.errors import ConfigError
 from counterpoint.base.words import names_of
 from counterpoint.bench.market.players import check_names
-from counterpoint.bench.market.report import html, number, ratio, resized_notes, share, verdict
+from counterpoint.bench.market.report import figures, html, number, ratio, resized_notes, share, verdict
 from counterpoint.bench.market.rounds import Timing
 from counterpoint.bench.market.scoreboard import (
     Checked,
@@ -158,15 +158,7 @@ def shown(board: Scoreboard) -> Group:
                 table.add_row(
                     r.policy + ("*" if r.oracle else " +" if r.hindsight else ""),
                     f"{r.penalised:,.2f}",
-                    f"{r.value:,.2f}",
-                    f"{r.spend:,.2f}",
-                    f"{r.overspend:g}",
-                    number(r.cost_to_target, ".2f"),
-                    number(r.cpa, ".2f"),
-                    number(r.ctr, ".2%"),
-                    f"{r.reach:,.0f}",
-                    number(r.relevance, ".3f"),
-                    number(r.of_known_bound, ".1%"),
+                    *figures(r),
                 )
         parts += [table, ""]
     table = Table(

@@ -11,9 +11,7 @@ from typer.testing import CliRunner
 from counterpoint.app.cli import app
 from counterpoint.base.errors import ConfigError
 from counterpoint.bench.market.live import run_of
-from counterpoint.catalog.local_time import day_at
 from counterpoint.events.decisions import PolicyPublished
-from counterpoint.events.money import AllowanceGranted
 from counterpoint.market.catalogue import catalogue
 from counterpoint.market.live.agents import LEARNERS, agents_named
 from counterpoint.market.live.play import Game, Line, Played, encode_lines
@@ -21,6 +19,7 @@ from counterpoint.market.live.system import Given, LiveSystem
 from counterpoint.market.live.tempo import Tempo
 from counterpoint.market.load import scenario_named
 from counterpoint.market.scenario import STARTS_AT_NS, Scenario, resized
+from tests.market.live.given import allowances
 
 ALL = tuple(LEARNERS)
 
@@ -106,7 +105,9 @@ def test_frozen_policies_and_allowances_need_no_ledger() -> None:
     logs = []
     for _ in range(2):
         lines: list[Line] = []
-        given = Given(policies=policies, allowances=allowances_of(scenario, "sim-9"))
+        given = Given(
+            policies=policies, allowances=allowances(scenario, "sim-9", [10**10] * len(scenario.campaign))
+        )
         game = Game(scenario, 9, given=given, tempo=Tempo(step_s=60), log=lines.append)
         run = game.play(auctions=400)
         logs.append(encode_lines(lines))
@@ -115,28 +116,6 @@ def test_frozen_policies_and_allowances_need_no_ledger() -> None:
         assert run.policies == len(policies) == len(ALL)
         assert game.system.notices.counters.settled_nanos == run.house_paid_nanos
     assert logs[0] == logs[1]
-
-
-def allowances_of(scenario: Scenario, incarnation: str) -> tuple[AllowanceGranted, ...]:
-    return tuple(
-        AllowanceGranted(
-            event_id=f"given-{campaign.id}",
-            happened_at_ns=STARTS_AT_NS,
-            recorded_at_ns=STARTS_AT_NS,
-            source="ledger",
-            allowance_id=f"given-{campaign.id}",
-            request_id="",
-            bidder_id="sim",
-            incarnation=incarnation,
-            campaign_id=campaign.id,
-            arm="agents",
-            day=day_at(STARTS_AT_NS, 0),
-            granted_nanos=10**10,
-            usable_nanos=10**10,
-            expires_at_ns=STARTS_AT_NS + 10**17,
-        )
-        for campaign in scenario.campaign
-    )
 
 
 def test_the_scoreboard_counts_a_live_run_like_any_other() -> None:

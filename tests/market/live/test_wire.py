@@ -14,11 +14,12 @@ from counterpoint.events.money import AllowanceGranted
 from counterpoint.market.catalogue import catalogue
 from counterpoint.market.live.agents import LEARNERS
 from counterpoint.market.live.play import Game
-from counterpoint.market.live.system import BIDDER_ID, Given, LiveSystem
+from counterpoint.market.live.system import Given, LiveSystem
 from counterpoint.market.live.tempo import Tempo
 from counterpoint.market.live.wire import WireSystem
 from counterpoint.market.load import scenario_named
-from counterpoint.market.scenario import STARTS_AT_NS, Scenario, resized
+from counterpoint.market.scenario import Scenario, resized
+from tests.market.live.given import allowances
 
 ALL = tuple(LEARNERS)
 AUCTIONS = 2_000
@@ -48,26 +49,10 @@ def _for_good(event: PolicyPublished) -> PolicyPublished:
 
 
 def _allowances(scenario: Scenario, seed: int) -> tuple[AllowanceGranted, ...]:
-    """One for each campaign, for the whole run: some are spent before its end."""
-    return tuple(
-        AllowanceGranted(
-            event_id=f"given-{campaign.id}",
-            happened_at_ns=STARTS_AT_NS,
-            recorded_at_ns=STARTS_AT_NS,
-            source="ledger",
-            allowance_id=f"given-{campaign.id}",
-            request_id="",
-            bidder_id=BIDDER_ID,
-            incarnation=f"sim-{seed}",
-            campaign_id=campaign.id,
-            arm="agents",
-            day="2026-01-05",
-            granted_nanos=campaign.daily_budget_micros * 1_000 * (1 + n % 3),
-            usable_nanos=campaign.daily_budget_micros * 1_000 * (1 + n % 3),
-            expires_at_ns=FOR_GOOD_NS,
-        )
-        for n, campaign in enumerate(catalogue(scenario).campaigns)
-    )
+    """Some are spent before the run's end."""
+    campaigns = catalogue(scenario).campaigns
+    nanos = [c.daily_budget_micros * 1_000 * (1 + n % 3) for n, c in enumerate(campaigns)]
+    return allowances(scenario, f"sim-{seed}", nanos)
 
 
 def _market(name: str) -> Scenario:
