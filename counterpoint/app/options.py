@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -104,13 +104,16 @@ def bar(counts: bool = False) -> Progress:
 def shown_while(progress: Progress) -> Iterator[Progress]:
     """The bar; gone where an error is to be read instead."""
     progress.start()
-    try:
+    with ExitStack() as broken_off:
+        broken_off.callback(_take_away, progress)
         yield progress
-    except BaseException:
-        progress.live.transient = True
-        progress.live.stop()  # progress.stop() would leave an empty line in a file
-        raise
+        broken_off.pop_all()
     progress.stop()
+
+
+def _take_away(progress: Progress) -> None:
+    progress.live.transient = True
+    progress.live.stop()  # progress.stop() would leave an empty line in a file
 
 
 @contextmanager

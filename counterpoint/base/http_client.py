@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from contextlib import ExitStack
 from typing import cast
 from urllib.parse import urlsplit
 
@@ -102,15 +103,14 @@ class HttpClient:
         raw = ("\r\n".join(head) + "\r\n\r\n").encode() + body
         async with self._slots:
             connection = await self._connection()
-            try:
-                async with asyncio.timeout(self.timeout_s):
-                    answer = await connection.send(raw)
-            except TimeoutError as error:
-                connection.close()
-                raise HttpUnavailable(f"no answer within {self.timeout_s} s") from error
-            except BaseException:
-                connection.close()
-                raise
+            with ExitStack() as broken_off:
+                broken_off.callback(connection.close)
+                try:
+                    async with asyncio.timeout(self.timeout_s):
+                        answer = await connection.send(raw)
+                except TimeoutError as error:
+                    raise HttpUnavailable(f"no answer within {self.timeout_s} s") from error
+                broken_off.pop_all()
             if connection.usable:
                 self._idle.append(connection)
             return answer

@@ -218,12 +218,11 @@ class NatsServer:
     async def start(self, wait_s: float = 10.0) -> None:
         """Spawn, wait, make the streams. Blocks the loop for the few milliseconds until the port answers."""
         self.spawn()
-        try:
+        with contextlib.ExitStack() as broken_off:
+            broken_off.callback(self.kill)
             self.wait_ready(wait_s)
             await self.ensure_streams(wait_s)
-        except BaseException:
-            self.kill()
-            raise
+            broken_off.pop_all()
 
     def alive(self) -> bool:
         return self._process is not None and self._process.poll() is None

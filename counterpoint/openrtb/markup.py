@@ -89,7 +89,7 @@ class Template:
         return self._format % tuple([values[i] for i in self._order])
 
 
-_PLACEHOLDER = re.compile(r"(\{click_url\}|\{click_url_encoded\}|\{impression_url\})")
+_SLOT = re.compile(r"(\{click_url\}|\{click_url_encoded\}|\{impression_url\})")
 _SCRIPT_OR_STYLE = re.compile(r"<(/?)(script|style)\b", re.IGNORECASE)
 _LINK = re.compile(r"""(?:src|href|url)\s*[=(]\s*["']?\s*(http:)""", re.IGNORECASE)
 
@@ -118,7 +118,7 @@ class BannerMarkup:
             html += _PIXEL
         parts: list[str | Slot] = []
         in_code = False
-        for piece in _PLACEHOLDER.split(html):
+        for piece in _SLOT.split(html):
             if piece == "{click_url_encoded}":
                 parts.append(Slot("click_encoded"))
             elif piece in ("{click_url}", "{impression_url}"):
