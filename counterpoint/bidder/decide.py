@@ -362,8 +362,7 @@ def _choose_and_price(
     if media & (media - 1) == 0:
         segment = bidding.segments.get(place.segment_names[media.bit_length()], 0)
         price(
-            n, s.chosen_li, s.chosen_ctr, bidding.money, bidding.values, tables.ceilings, bidding.tables,
-            bidding.segment_values, *bidding.value_model, s.context, events, segment, auction_type, floor, draws,
+            n, s.chosen_li, s.chosen_ctr, bidding.money, bidding.values, tables.ceilings, *bidding.market, *bidding.value_model, s.context, events, segment, auction_type, floor, draws,
             s.money, s.rates,
         )  # fmt: skip
     else:
@@ -383,8 +382,7 @@ def _choose_and_price(
             )
             segment = bidding.segments.get(place.segment_names[mtype], 0)
             price(
-                k, s.media_li, s.media_ctr, bidding.money, bidding.values, tables.ceilings, bidding.tables,
-                bidding.segment_values, *bidding.value_model, s.context, events, segment, auction_type, floor, draws,
+                k, s.media_li, s.media_ctr, bidding.money, bidding.values, tables.ceilings, *bidding.market, *bidding.value_model, s.context, events, segment, auction_type, floor, draws,
                 s.media_money, s.media_rates,
             )  # fmt: skip
             kernels.put_back(k, s.at, s.media_money, s.media_rates, s.money, s.rates)

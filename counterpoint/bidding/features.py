@@ -102,6 +102,15 @@ def feature(field: str, value: str) -> int:
     return hash_id(f"{field}={value}") & 0xFFFF_FFFF if value else 0
 
 
+def place_of(context: bytes) -> int:
+    """The place's feature in a packed context, 0 for none; what is no context has no place.
+
+    >>> place_of(np.arange(7, 7 + len(FIELDS), dtype=np.uint32).tobytes()), place_of(b"")
+    (7, 0)
+    """
+    return int.from_bytes(context[:4], "little") if len(context) == CONTEXT_BYTES else 0
+
+
 def name_hash(name: str) -> int:
     """64 stable bits of a segment, campaign or line item."""
     return hash_id(name)

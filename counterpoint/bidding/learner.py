@@ -413,7 +413,7 @@ class BiddingLearner:
             version=max(state.version + 1, now_ns // NS_PER_MS, 1),
             made_at_ns=now_ns,
             valid_until_ns=now_ns + self.config.valid_ms * NS_PER_MS,
-            curves=dict(self._curves.curves),
+            curves=self._curves.published(),
             multipliers={
                 name: state.paces[name].multiplier(least_lambda(campaign))
                 for name, campaign in self._campaigns.items()

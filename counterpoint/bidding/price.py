@@ -36,6 +36,7 @@ VALUE_NANOS_MAX = 1e13
 MEDIA_N = 4
 SEGMENTS_OF_ALL = 1 + MEDIA_N  # segments "*" and "*/{media}" stand before those of the exchanges
 PERSON_FIELD = FIELDS.index("person")
+PLACE_FIELD = FIELDS.index("place")
 _EXPLORE_SALT = 0x6269_6464_696E_6700  # keeps our draws apart from the creative's on the same request key
 
 FloatArray = NDArray[np.float64]
@@ -54,6 +55,7 @@ class CompiledBidding:
     prices, rates and areas (first KNOTS_MAX).
     ``segment_values[segment]`` = (click-rate factor, exploration rate, exploration span, 1 where it has tables by class,
     then the position of each class's table).
+    ``places``: segment << 32 | place of every place with a curve of its own, rising; ``place_tables``: position of its table.
     ``names[line item]`` = hashes of (campaign, line item), ``segment_hashes[segment]``: what features are made of;
     ``factors`` and ``calibrations``: see chances.py.
     """
@@ -65,12 +67,19 @@ class CompiledBidding:
     values: FloatArray
     tables: FloatArray
     segment_values: FloatArray
+    places: NDArray[np.uint64]
+    place_tables: IntArray
     segments: dict[str, int]
     sources: tuple[str, ...]  # by segment: whose curve it is, "" for the stated default
     names: NDArray[np.uint64]
     segment_hashes: NDArray[np.uint64]
     factors: FloatArray
     calibrations: FloatArray
+
+    @property
+    def market(self) -> tuple[FloatArray, FloatArray, NDArray[np.uint64], IntArray]:
+        """The arguments of :func:`price` from ``tables`` to ``place_tables``."""
+        return self.tables, self.segment_values, self.places, self.place_tables
 
     @property
     def value_model(self) -> tuple[NDArray[np.uint64], NDArray[np.uint64], FloatArray, FloatArray]:
@@ -195,6 +204,22 @@ def envelope(bids: FloatArray, rates: FloatArray, values: FloatArray, best: Floa
 
 
 @njit
+def _table_at(places: NDArray[np.uint64], place_tables: IntArray, segment: int, place: np.uint32) -> int:
+    """Position of the table of a place; -1 where it has none of its own, or the request names no place."""
+    if place == np.uint32(0) or len(places) == 0:
+        return -1
+    wanted = (np.uint64(segment) << np.uint64(32)) | np.uint64(place)
+    low, high = 0, len(places)
+    while high - low > 1:
+        middle = (low + high) >> 1
+        if places[middle] <= wanted:
+            low = middle
+        else:
+            high = middle
+    return int(place_tables[low]) if places[low] == wanted else -1
+
+
+@njit
 def _table_of(segment_values: FloatArray, segment: int, relative_click_rate: float) -> int:
     """Position of the table to price by; ``relative_click_rate`` 0 where the line item's mean is not known."""
     if segment_values[segment, 3] <= 0.0 or relative_click_rate <= 0.0:
@@ -220,6 +245,8 @@ def price(
     ceilings: IntArray,
     tables: FloatArray,
     segment_values: FloatArray,
+    places: NDArray[np.uint64],
+    place_tables: IntArray,
     names: NDArray[np.uint64],
     segment_hashes: NDArray[np.uint64],
     factors: FloatArray,
@@ -251,6 +278,7 @@ def price(
     sources = np.empty(SOURCES, np.uint64)
     request_click, request_conversion = request_part(context, segment_hashes[segment], factors, sources)
     known = np.uint64(context[PERSON_FIELD])
+    at_place = _table_at(places, place_tables, segment, context[PLACE_FIELD])
     exchange = 0 if segment < SEGMENTS_OF_ALL else 1 + (segment - SEGMENTS_OF_ALL) // MEDIA_N
     bids = 0
     for j in range(n):
@@ -285,7 +313,8 @@ def price(
         high = min(int(paced), ceilings[money[item, 0]], money[item, 2])
         if low > high:
             continue
-        table = tables[_table_of(segment_values, segment, click * values[item, 3])]
+        at = at_place if at_place >= 0 else _table_of(segment_values, segment, click * values[item, 3])
+        table = tables[at]
         wished = paced if auction_type == 2 else best_price(table, paced, float(low))
         wished = min(max(wished, float(low)), float(high))
         base = _clip(wished, low, high)
@@ -398,7 +427,10 @@ def explain_price(
     calibration = compiled.calibrations[exchange, compiled.money[item, 0]].tolist()
     click = _python(corrected)(ctr, factor * (calibration[2] + more_clicks * calibration[0]))
     conversion = _python(corrected)(conversion_rate, calibration[3] + more_conversions * calibration[1])
-    at = int(_python(_table_of)(compiled.segment_values, segment, click * per_mean))
+    place = np.frombuffer(context, np.uint32)[PLACE_FIELD]
+    at = int(_python(_table_at)(compiled.places, compiled.place_tables, segment, place))
+    if at < 0:
+        at = int(_python(_table_of)(compiled.segment_values, segment, click * per_mean))
     table = compiled.tables[at]
     steps |= {
         "curve": compiled.sources[at],

@@ -52,6 +52,15 @@ class Segments(msgspec.Struct):
         return {name: self.factor(name) for name in sorted(self.clicks)}
 
 
+def at_place(segment: str, place: int) -> str:
+    """The name of a place's own child of a segment.
+
+    >>> at_place("adx/video", 0x1A2B)
+    'adx/video/@00001a2b'
+    """
+    return f"{segment}/@{place:08x}"
+
+
 def lineage(segment: str) -> tuple[str, ...]:
     """A segment and its parents, nearest first.
 

@@ -8,6 +8,9 @@ Segments form a tree, "adx/video/{child}" > "adx/video" > "*/video" > "*": each 
 the root to a log-logistic distribution. Rows fade by time. Beside that, segments down to "adx/video" are followed by
 row-counted memories of SPEEDS rows; children move with their segment in log-odds. Which memory to trust is weighed by how
 likely each made the rows that came next (:func:`win_kernels.score`), so a steady market keeps the long one.
+
+A row may have two children: its class by predicted click rate ("~{class}") and its place ("@{place}"). A place's curve is the one
+that prices, where it has one; it is published as long as it made its rows likelier than their classes did (:func:`win_kernels.duel`).
 """
 
 from __future__ import annotations
@@ -39,10 +42,14 @@ ROOT_PRIOR_ROWS = 50.0  # what the log-logistic shape counts for
 ROWS_MIN = 50.0  # no curve is published on fewer
 CHILD_ROWS_MIN = 20.0  # of a child: it leans on its segment
 CHILD_SIGHTINGS = 10  # after which a child gets counts of its own
+PLACES_MAX = (
+    192  # whose curves are published: of those that have more to say than classes, the ones with most rows
+)
+DUEL_KEEP = 0.5 ** (1 / 1_000)  # rows of a place after which an old lead counts half
 WAITING_MAX = 8_192  # children waiting for that; past it they are all forgotten
 ATOM_VOTES_MIN, ATOM_SHARE_MIN = 2.0, 0.25  # a bin's price is where that much of a majority agrees
 KNOT_ERROR_MAX = 0.002  # win rate that may be lost by keeping fewer knots
-NODES_MAX = 512  # further segments teach only their parents
+NODES_MAX = 512  # past it the quarter of children with fewest rows is forgotten; segments that find no room teach their parents
 REFRESH_SHARE = 0.02  # a long memory is estimated anew when its rows grew by this share, or by
 REFRESH_ROWS = 25.0
 STEPS, STEPS_FIRST, ENOUGH = 40, 400, 1e-4  # of the estimator, from where it stood before
@@ -83,6 +90,7 @@ class WinCurves:
         self._added = np.zeros(room)
         self._mass = np.zeros((room, WIDTH))
         self._effective = np.zeros(room)  # rows behind ``mass``
+        self._leads = np.zeros(room)  # of a place over the classes of its rows, log
         self._ways = np.zeros((room, WAYS, WIDTH))
         self._fast = np.zeros((4, len(SPEEDS), 3, WIDTH))
         self._fast_weight = np.ones((4, len(SPEEDS)))
@@ -151,6 +159,8 @@ class WinCurves:
         if path is None:
             if len(self._paths) >= 4 * NODES_MAX:
                 self._paths.clear()
+            if len(self._nodes) > NODES_MAX - LEVELS:
+                self._make_room()
             names = (also, *lineage(segment)) if also else lineage(segment)
             found = [self._node(name) for name in names]
             made = [at for at in found if at >= 0]
@@ -172,7 +182,17 @@ class WinCurves:
             return -1
         at = self._nodes[name] = len(self._nodes)
         if at >= len(self._effective):
-            for array in ("_counts", "_tops", "_atoms", "_votes", "_added", "_mass", "_effective", "_ways"):
+            for array in (
+                "_counts",
+                "_tops",
+                "_atoms",
+                "_votes",
+                "_added",
+                "_mass",
+                "_effective",
+                "_leads",
+                "_ways",
+            ):
                 setattr(self, array, _doubled(getattr(self, array)))
         self._parents.append(parent)
         if is_child(name):
@@ -214,6 +234,8 @@ class WinCurves:
         win_kernels.score(
             kinds, bins, nodes[:, 0], slots[:, 0], self._ways, self._scores, SCORE_KEEP, SCORE_TEMPER
         )
+        places, classes = self._sorted_children(nodes)
+        win_kernels.duel(kinds, bins, places, classes, self._ways, self._leads, DUEL_KEEP)
         win_kernels.add_rows(
             kinds,
             bins,
@@ -234,6 +256,31 @@ class WinCurves:
         for name, at in self._nodes.items():
             found[at] = is_child(name)
         return found
+
+    def _sorted_children(self, nodes: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """By row: the node of its place and that of its class, -1 for none."""
+        kinds = np.zeros(len(self._nodes) + 1, dtype=np.int8)  # node -1 is of no kind
+        for name, at in self._nodes.items():
+            kinds[at] = 1 if is_place(name) else 2 if "/~" in name else 0
+        leaves = nodes[:, :2]  # children come first
+        of = kinds[leaves]
+        return np.where(of == 1, leaves, -1).max(axis=1), np.where(of == 2, leaves, -1).max(axis=1)
+
+    def _make_room(self) -> None:
+        """A quarter of the children is forgotten, those with the fewest rows; fewer children than that stay."""
+        self._count()
+        children = [
+            (float(self._counts[at].sum()), name) for name, at in self._nodes.items() if is_child(name)
+        ]
+        if len(children) < NODES_MAX // 4:
+            return
+        gone = {name for _, name in sorted(children)[: len(children) // 4]}
+        nodes, slots, curves, *rest = self.dump()
+        assert isinstance(nodes, list)
+        assert isinstance(curves, dict)
+        kept = [node for node in nodes if node[0] not in gone]
+        curves = {name: curve for name, curve in curves.items() if name not in gone}
+        self.load(msgspec.Raw(msgspec.msgpack.encode([kept, slots, curves, *rest])))
 
     # ---- curves
 
@@ -264,6 +311,16 @@ class WinCurves:
                 self.curves[name] = curve
                 changed = True
         return changed
+
+    def published(self) -> dict[str, WinCurve]:
+        """``curves`` as a policy carries them: of the places, those that have more to say than classes, at most PLACES_MAX."""
+        places = [
+            (-curve.rows, name)
+            for name, curve in self.curves.items()
+            if is_place(name) and self._leads[self._nodes[name]] >= 0.0
+        ]
+        shown = {name for _, name in sorted(places)[:PLACES_MAX]}
+        return {name: curve for name, curve in self.curves.items() if name in shown or not is_place(name)}
 
     def _estimate(self, at: int, parent: int, effective: float, child: bool) -> None:
         self._added[at] = 0.0
@@ -325,6 +382,7 @@ class WinCurves:
                 _pack(self._mass[at]),
                 float(self._effective[at]),
                 bool(self._ways[at, 0, -1] > 0.0),
+                float(self._leads[at]),
             ]
             for name, at in self._nodes.items()
         ]
@@ -345,7 +403,7 @@ class WinCurves:
         self._reset(max(16, len(nodes)))
         self._pending = []
         self._waiting = {name: CHILD_SIGHTINGS for name, *_ in nodes if is_child(name)}
-        for name, counts, tops, atoms, votes, added, mass, effective, _ in nodes:
+        for name, counts, tops, atoms, votes, added, mass, effective, _, lead in nodes:
             at = self._node(name)
             if at < 0 or at != len(self._nodes) - 1:
                 raise ValueError(f"win curves: segment {name!r} is not in its place")
@@ -353,7 +411,7 @@ class WinCurves:
             self._tops[at], self._atoms[at] = _unpack(tops, WIDTH), _unpack(atoms, WIDTH)
             self._votes[at] = _unpack(votes, WIDTH)
             self._mass[at] = _unpack(mass, WIDTH)
-            self._added[at], self._effective[at] = added, effective
+            self._added[at], self._effective[at], self._leads[at] = added, effective, lead
         self._waiting = waiting
         if len(slots) != self._slots_used:
             raise ValueError("win curves: short memories and segments do not match")
@@ -362,7 +420,7 @@ class WinCurves:
             self._fast_weight[i], self._scores[i] = weight, scores
             self._fast_mass[i] = _unpack(fast_mass, len(SPEEDS) * WIDTH).reshape(len(SPEEDS), WIDTH)
             self._fast_added[i] = fast_added
-        for name, *_, published in nodes:
+        for name, *_, published, _ in nodes:
             at = self._nodes[name]
             if published:
                 self._combine(at, self._parents[at] if is_child(name) else at, self._slots[at])
@@ -371,7 +429,7 @@ class WinCurves:
 
 _Packed = tuple[int, bytes]
 _Dumped = tuple[
-    list[tuple[str, _Packed, _Packed, _Packed, _Packed, float, _Packed, float, bool]],
+    list[tuple[str, _Packed, _Packed, _Packed, _Packed, float, _Packed, float, bool, float]],
     list[tuple[_Packed, list[float], _Packed, float, list[float]]],
     dict[str, WinCurve],
     dict[str, int],
@@ -383,6 +441,10 @@ _Dumped = tuple[
 def is_child(name: str) -> bool:
     """Below "{exchange}/{media}": it moves with its segment."""
     return name.count("/") >= 2
+
+
+def is_place(name: str) -> bool:
+    return "/@" in name
 
 
 def _shape(counts: FloatArray) -> FloatArray:

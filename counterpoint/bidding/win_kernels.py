@@ -166,6 +166,23 @@ def score(
 
 
 @njit
+def duel(
+    kinds: IntArray, bins: IntArray, nodes: IntArray, rivals: IntArray, candidates: FloatArray, leads: FloatArray,
+    keep: float,
+) -> None:  # fmt: skip
+    """Move ``leads[node]`` (log) by how much likelier the node made each row than the row's rival node did. ``nodes`` and
+    ``rivals`` [row], -1 for none; ``candidates[node, 0]`` the node's cumulated mass, as :func:`score` reads it."""
+    last = candidates.shape[2] - 1
+    for i in range(len(kinds)):
+        at, rival = nodes[i], rivals[i]
+        if at < 0 or rival < 0 or candidates[at, 0, last] <= 0.0 or candidates[rival, 0, last] <= 0.0:
+            continue
+        ours = likelihood(candidates[at, 0], kinds[i], bins[i])
+        theirs = likelihood(candidates[rival, 0], kinds[i], bins[i])
+        leads[at] = keep * leads[at] + math.log((0.98 * ours + 0.02 / 100.0) / (0.98 * theirs + 0.02 / 100.0))
+
+
+@njit
 def add_rows(
     kinds: IntArray, bins: IntArray, prices: FloatArray, nodes: IntArray, counts: FloatArray,
     tops: FloatArray, atoms: FloatArray, votes: FloatArray, added: FloatArray,

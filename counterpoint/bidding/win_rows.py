@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from counterpoint.bidding.features import place_of
 from counterpoint.bidding.price import class_of
+from counterpoint.bidding.segments import at_place
 from counterpoint.bidding.state import MeanRate, OpenBid
 from counterpoint.bidding.win_curve import WinCurves
 from counterpoint.events.facts import FACTS_PRICE_LOSS_CODES, AuctionLost, AuctionWon
@@ -29,13 +31,14 @@ def learn_lost(curves: WinCurves, lost: AuctionLost, bid: OpenBid | None) -> Non
 def _learn(
     curves: WinCurves, outcome: AuctionWon | AuctionLost, won: bool, minimum: int | None, bid: OpenBid | None
 ) -> None:
-    kind = -1 if bid is None else bid.kind
+    kind, place = (-1, 0) if bid is None else (bid.kind, place_of(bid.context))
     curves.add(
         outcome.segment if kind < 0 else f"{outcome.segment}/~{kind}",
         outcome.bid_nanos,
         won,
         minimum,
         floor_nanos=0 if bid is None else bid.floor_nanos,
+        also=at_place(outcome.segment, place) if place else "",
     )
 
 

@@ -27,13 +27,13 @@ def raw_file(path: Path, rows: list[str]) -> Path:
 
 
 def test_placements_and_floors_are_worth_money(tmp_path: Path) -> None:
-    """Two slots with prices apart: who tells them apart earns more, and nobody more than perfect information."""
+    """Two places with prices apart: who tells them apart earns more, and nobody more than perfect information."""
     rng = np.random.default_rng(1)
     rows = []
     for i in range(3_000):
         cheap = rng.random() < 0.5
         price = int(rng.integers(20, 30) if cheap else rng.integers(80, 90))
-        rows.append(f"{20131021000000000 + i},1,1,{'a' if cheap else 'b'},d,{10 if cheap else 80},{price}")
+        rows.append(f"{20131021000000000 + i},1,1,s,{'a' if cheap else 'b'},{10 if cheap else 80},{price}")
     log = read_raw(raw_file(tmp_path / "x.csv.gz", rows))
     names = ("constant-shade", "unconditional-shade", "ours, no placement", "ours")
     sums = {name: float(of.sum()) for name, of in shares_by_block(log, names, 1).items()}

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from counterpoint.base.clock import NS_PER_S
 from counterpoint.base.errors import PolicyRefused
+from counterpoint.bidding.check import validate
 from counterpoint.bidding.learner import BiddingLearner
-from counterpoint.bidding.policy import validate
 from counterpoint.events.event import Event
 from counterpoint.events.facts import (
     AuctionLost,

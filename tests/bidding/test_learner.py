@@ -10,6 +10,7 @@ import pytest
 
 from counterpoint.base.clock import NS_PER_S
 from counterpoint.base.ids import digest
+from counterpoint.bidding.check import validate
 from counterpoint.bidding.features import pack_context
 from counterpoint.bidding.learner import BiddingLearner
 from counterpoint.bidding.policy import (
@@ -19,7 +20,6 @@ from counterpoint.bidding.policy import (
     decode,
     explain_price,
     prepare_bidding,
-    validate,
 )
 from counterpoint.bidding.state import BiddingConfig
 from counterpoint.catalog.model import Campaign, Catalog, Goal, LineItem, Pacing

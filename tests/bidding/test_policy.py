@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from counterpoint.base.errors import PolicyRefused
 from counterpoint.bidding.chances import ValueWeights, pack_slots
+from counterpoint.bidding.check import golden_frame, validate
 from counterpoint.bidding.features import FIELDS, SLOTS
 from counterpoint.bidding.policy import (
     BiddingPolicy,
@@ -25,10 +26,8 @@ from counterpoint.bidding.policy import (
     decode,
     encode,
     explain_price,
-    golden_frame,
     prepare_bidding,
     price,
-    validate,
 )
 from counterpoint.bidding.price import EXPLORE_LEVELS, NO_CONTEXT, NO_EVENTS
 from counterpoint.catalog.model import Campaign, Goal, LineItem
@@ -86,8 +85,7 @@ def run(
         compiled.money,
         compiled.values,
         np.full(4, ceiling, dtype=np.int64),
-        compiled.tables,
-        compiled.segment_values,
+        *compiled.market,
         *compiled.value_model,
         np.frombuffer(context, np.uint32) if context else NO_CONTEXT,
         np.array([[int(compiled.names[item, 1].astype(np.int64)), 0, 0, 0]] * shown or NO_EVENTS, np.int64),

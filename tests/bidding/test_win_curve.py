@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from counterpoint.bidding.policy import BiddingPolicy, WinCurve, validate
+from counterpoint.bidding.check import validate
+from counterpoint.bidding.policy import BiddingPolicy, WinCurve
 from counterpoint.bidding.price import KNOTS_MAX
 from counterpoint.bidding.win_curve import PRIOR_ROWS, WinCurves
 from tests.bidding.market import LOGNORMAL, MIXTURE, UNIT, Market, curve_error, learn, shading_case

@@ -17,9 +17,10 @@ import numpy as np
 from counterpoint.base.clock import NS_PER_S
 from counterpoint.base.ids import digest
 from counterpoint.base.rng import mix64
+from counterpoint.bidding.check import validate
 from counterpoint.bidding.learner import BiddingLearner
 from counterpoint.bidding.pacing import DAY_NS
-from counterpoint.bidding.policy import compile_bidding, decode, price, validate
+from counterpoint.bidding.policy import compile_bidding, decode, price
 from counterpoint.bidding.price import NO_CONTEXT, NO_EVENTS
 from counterpoint.bidding.state import BiddingConfig
 from counterpoint.catalog.model import Campaign, Catalog, LineItem
@@ -96,8 +97,7 @@ def run_learner(seed: int, auctions: int, budget_share: float = 0.3) -> dict[str
                 tables.money,
                 tables.values,
                 np.array([1_000 * UNIT], dtype=np.int64),
-                tables.tables,
-                tables.segment_values,
+                *tables.market,
                 *tables.value_model,
                 NO_CONTEXT,
                 NO_EVENTS,

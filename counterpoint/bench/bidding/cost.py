@@ -15,6 +15,7 @@ import numpy as np
 from counterpoint.base.clock import NS_PER_MS, NS_PER_S
 from counterpoint.bench.bidding.events_mix import EXCHANGES, T0_NS, catalog, contexts, stream
 from counterpoint.bench.bidding.verdict import Bar, Context, Measured, PartResult, Table, Verdict
+from counterpoint.bidding.check import validate
 from counterpoint.bidding.learner import BiddingLearner
 from counterpoint.bidding.policy import (
     BiddingPolicy,
@@ -22,7 +23,6 @@ from counterpoint.bidding.policy import (
     encode,
     prepare_bidding,
     price,
-    validate,
 )
 from counterpoint.catalog.model import Catalog
 from counterpoint.events.event import Event
@@ -177,8 +177,7 @@ def _prices(policy: BiddingPolicy, listed: Catalog, n: int, calls: int) -> Measu
                 compiled.money,
                 compiled.values,
                 ceilings,
-                compiled.tables,
-                compiled.segment_values,
+                *compiled.market,
                 *compiled.value_model,
                 seen[k],
                 events,

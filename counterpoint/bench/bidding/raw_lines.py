@@ -10,8 +10,10 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from counterpoint.bidding.features import feature
 from counterpoint.bidding.policy import curve_table
 from counterpoint.bidding.price import best_price
+from counterpoint.bidding.segments import at_place
 from counterpoint.bidding.win_curve import WinCurves
 from counterpoint.market.logs.table import LogError, Table
 
@@ -31,8 +33,7 @@ class RawLog:
     price: NDArray[np.int64]
     floor: NDArray[np.int64]
     segment: tuple[str, ...]
-    slot: tuple[str, ...]
-    domain: tuple[str, ...]
+    place: tuple[str, ...]  # the domain's own child of the segment, "" where it is not told
 
 
 def read_raw(path: Path) -> RawLog:
@@ -40,7 +41,7 @@ def read_raw(path: Path) -> RawLog:
     table = Table(path)
     at = {
         name: table.column(name)
-        for name in ("timestamp", "logtype", "adexchange", "slotid", "domain", "slotprice", "payprice")
+        for name in ("timestamp", "logtype", "adexchange", "domain", "slotprice", "payprice")
     }
     rows = [cells for cells in table.rows() if cells[at["logtype"]].strip() == "1"]
     rows.sort(key=lambda cells: cells[at["timestamp"]])
@@ -57,8 +58,12 @@ def read_raw(path: Path) -> RawLog:
             floor, price
         ),  # 0.3 % of rows were sold below their floor: theirs was not the floor that held
         segment=segments,
-        slot=tuple(f"{s}/slot {c[at['slotid']]}" for s, c in zip(segments, rows, strict=True)),
-        domain=tuple(f"{s}/site {c[at['domain']]}" for s, c in zip(segments, rows, strict=True)),
+        place=tuple(
+            at_place(s, feature("place", c[at["domain"]]))
+            if c[at["domain"]].strip() not in ("", "null")
+            else ""
+            for s, c in zip(segments, rows, strict=True)
+        ),
     )
 
 
@@ -131,14 +136,15 @@ def _ours(
     for first in range(0, len(bids), BLOCK_ROWS):
         rows = range(first, min(first + BLOCK_ROWS, len(bids)))
         tables: dict[str, FloatArray] = {}
+        published = curves.published()
         for i in rows:
             if i < half:
                 bids[i] = max(exploring[i], log.floor[i], 1)
                 continue
-            wanted = (log.slot[i], log.domain[i], log.segment[i], "*/banner", "*")
-            source = next((name for name in wanted if name in curves.curves), "")
+            wanted = (log.place[i], log.segment[i], "*/banner", "*")
+            source = next((name for name in wanted if name in published), "")
             if source not in tables:
-                tables[source] = curve_table(curves.curves.get(source))
+                tables[source] = curve_table(published.get(source))
             low = float(max(log.floor[i], 1)) * NANOS_PER_FEN
             paced = value[i] * NANOS_PER_FEN
             if low < paced:
@@ -148,12 +154,12 @@ def _ours(
                 continue
             won = bool(bids[i] >= log.price[i])
             curves.add(
-                log.slot[i] if placed else log.segment[i],
+                log.segment[i],
                 int(bids[i]) * NANOS_PER_FEN,
                 won,
                 max(int(log.price[i]) * NANOS_PER_FEN, 1) if told else None,
                 floor_nanos=int(log.floor[i]) * NANOS_PER_FEN,
-                also=log.domain[i] if placed else "",
+                also=log.place[i] if placed else "",
             )
         curves.refresh()
     return bids[half:]

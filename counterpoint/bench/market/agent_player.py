@@ -19,7 +19,7 @@ from counterpoint.bench.market.policy import CLICK, Answers, Books, Feedback, Re
 from counterpoint.bidding.pacing import HOUR_NS, Pace, lowest_multiplier
 from counterpoint.bidding.policy import curve_table
 from counterpoint.bidding.price import area_at, best_price, rate_at
-from counterpoint.bidding.segments import lineage
+from counterpoint.bidding.segments import at_place, lineage
 from counterpoint.bidding.state import BiddingConfig, Money, State
 from counterpoint.bidding.steering import (
     awaits,
@@ -29,9 +29,9 @@ from counterpoint.bidding.steering import (
     order_told,
     pace_campaigns,
 )
-from counterpoint.bidding.win_curve import WinCurves
+from counterpoint.bidding.win_curve import WinCurves, is_place
 from counterpoint.catalog.model import Campaign, Goal
-from counterpoint.market.auctions import Rows
+from counterpoint.market.auctions import Auctions, Rows
 from counterpoint.market.design import MEDIA
 
 REFRESH_ROWS: Final = 500
@@ -89,6 +89,9 @@ class Bidding:
             f"{facts.supply_venue[s]}/{MEDIA[facts.supply_media[s]]}" for s in range(facts.supply_venue.size)
         ]
         self._tables = np.stack([curve_table(None)] * len(self._segments))
+        self._table_of: dict[
+            tuple[int, int], int
+        ] = {}  # (supply path, place) of those with a curve of their own
         self._rows = self._decayed_at_ns = 0
         self._value: Floats = np.zeros((0, 0))
 
@@ -123,7 +126,7 @@ class Bidding:
         bids, scores = np.zeros(paced.shape), np.zeros(paced.shape)
         price_all(
             self._tables,
-            auctions.supply.astype(np.int64),
+            self._table_rows(auctions),
             auctions.auction_type == 2,
             np.maximum(auctions.floor_micros, 1).astype(np.float64),
             np.minimum(paced, self.facts.ceiling_micros),
@@ -161,6 +164,7 @@ class Bidding:
             campaign,
             values,
             auctions.supply[stood],
+            auctions.place[stood],
             auctions.floor_micros[stood],
             feedback.bid_micros[stood],
             feedback.won[stood],
@@ -170,11 +174,12 @@ class Bidding:
         now_ns = int(auctions.t_ns[-1])
         for name in names:
             state.paces[name].cost.pass_to(now_ns)
-        for c, value, supply, floor, bid, won, paid, minimum in zip(
+        for c, value, supply, place, floor, bid, won, paid, minimum in zip(
             *(column.tolist() for column in columns), strict=True
         ):
             told = None if minimum < 0 else max(minimum, 1)
-            self._curves.add(self._segments[supply], bid, won, told, floor_nanos=floor)
+            segment = self._segments[supply]
+            self._curves.add(at_place(segment, place), bid, won, told, floor_nanos=floor)
             pace = state.paces[names[c]]
             pace.bids += 1
             if won:
@@ -204,8 +209,24 @@ class Bidding:
             else:
                 order_told(self._state, campaign, worth, now_ns - shown_at_ns)
 
+    def _table_rows(self, auctions: Auctions) -> Rows:
+        """By auction: its place's table, else its supply path's."""
+        pairs = zip(auctions.supply.tolist(), auctions.place.tolist(), strict=True)
+        return np.array([self._table_of.get(pair, pair[0]) for pair in pairs], dtype=np.int64)
+
     def _compile(self) -> None:
-        curves = self._curves.curves
+        curves = self._curves.published()
+        placed = [name for name in curves if is_place(name)]
+        self._tables = np.concatenate(
+            [self._tables[: len(self._segments)], np.zeros((len(placed), *self._tables.shape[1:]))]
+        )
+        self._table_of = {}
+        for at, name in enumerate(placed, len(self._segments)):
+            segment, _, place = name.rpartition("/@")
+            self._tables[at] = curve_table(curves[name])
+            self._table_of |= {
+                (s, int(place, 16)): at for s, own in enumerate(self._segments) if own == segment
+            }
         for s, segment in enumerate(self._segments):
             source = next((name for name in lineage(segment) if name in curves), None)
             self._tables[s] = curve_table(None if source is None else curves[source])

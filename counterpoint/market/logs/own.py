@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from counterpoint.base.jit import njit
 from counterpoint.base.rng import mix64, mix64_kernel
 from counterpoint.bidding import pacing
+from counterpoint.bidding.check import validate
 from counterpoint.bidding.pacing import Pace
 from counterpoint.bidding.policy import (
     LAMBDA_MAX,
@@ -25,7 +26,6 @@ from counterpoint.bidding.policy import (
     compile_bidding,
     prepare_bidding,
     price,
-    validate,
 )
 from counterpoint.bidding.price import NO_CONTEXT, NO_EVENTS, class_of
 from counterpoint.bidding.state import BiddingConfig
@@ -51,6 +51,8 @@ def price_rows(
     ceilings: IntArray,
     tables: FloatArray,
     segment_values: FloatArray,
+    places: NDArray[np.uint64],
+    place_tables: IntArray,
     names: NDArray[np.uint64],
     segment_hashes: NDArray[np.uint64],
     factors: FloatArray,
@@ -79,6 +81,8 @@ def price_rows(
             ceilings,
             tables,
             segment_values,
+            places,
+            place_tables,
             names,
             segment_hashes,
             factors,
@@ -222,8 +226,7 @@ class Counterpoint(ReplayPolicy):
             compiled.money,
             compiled.values,
             self._ceilings,
-            compiled.tables,
-            compiled.segment_values,
+            *compiled.market,
             *compiled.value_model,
             NO_CONTEXT,
             NO_EVENTS,

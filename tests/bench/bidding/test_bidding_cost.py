@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from counterpoint.base.clock import NS_PER_S
 from counterpoint.bench.bidding.events_mix import T0_NS, catalog, stream
+from counterpoint.bidding.check import validate
 from counterpoint.bidding.learner import BiddingLearner
-from counterpoint.bidding.policy import validate
 
 
 def test_the_stream_teaches_everything_that_is_timed() -> None:
