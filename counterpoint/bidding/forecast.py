@@ -42,6 +42,11 @@ class Forecast(msgspec.Struct):
             self.hour = hour
         self.counting += requests
 
+    def set_back(self, now_ns: int) -> None:
+        """The hour being counted was never: the clock was ahead."""
+        if self.hour > now_ns // HOUR_NS:
+            self.hour, self.counting, self.begun_inside = now_ns // HOUR_NS, 0.0, True
+
     def _close(self) -> None:
         if self.hour >= 0 and self.counting > 0.0:
             slot = (self.hour + MONDAY) % WEEK_HOURS

@@ -19,6 +19,7 @@ from typing import Any
 import msgspec
 
 from counterpoint.base.clock import NS_PER_MS, NS_PER_S
+from counterpoint.base.errors import PolicyRefused
 from counterpoint.base.money import NANOS_PER_MICRO
 from counterpoint.base.seen import SeenIds
 from counterpoint.bidding import books
@@ -26,7 +27,7 @@ from counterpoint.bidding.calibration import Reliability
 from counterpoint.bidding.cost_watch import Cost
 from counterpoint.bidding.outcomes import Counts, Impression, Outcomes, OutcomesState
 from counterpoint.bidding.pacing import Pace
-from counterpoint.bidding.policy import AGENT, BiddingPolicy, encode
+from counterpoint.bidding.policy import AGENT, BiddingPolicy, encode, validate
 from counterpoint.bidding.price import VALUE_NANOS_MAX
 from counterpoint.bidding.rates import Rates
 from counterpoint.bidding.state import (
@@ -41,6 +42,7 @@ from counterpoint.bidding.state import (
 from counterpoint.bidding.steering import (
     awaits,
     click_told,
+    clock_set_back,
     least_lambda,
     marginal_values,
     money_today,
@@ -180,7 +182,7 @@ class BiddingLearner:
         if due:
             state.dirty |= self._curves.refresh()
         if due and (state.dirty or since_ns >= config.renew_every_ms * NS_PER_MS):
-            decisions.append(self._publish(now_ns))
+            decisions += self._publish(now_ns)
         return decisions
 
     def explain(self) -> tuple[str, str]:
@@ -392,6 +394,8 @@ class BiddingLearner:
     def _age(self, now_ns: int) -> None:
         """Before anything new is counted, so that a long silence ages only what came before it."""
         state = self._state
+        if clock_set_back(state, self._campaigns, now_ns):
+            state.refused.clocks += 1
         elapsed_ns = now_ns - state.decayed_at_ns
         if elapsed_ns < DECAY_EVERY_NS:
             return
@@ -437,9 +441,17 @@ class BiddingLearner:
             value=self._outcomes.model.weights(),
         )
 
-    def _publish(self, now_ns: int) -> Decision:
+    def _publish(self, now_ns: int) -> list[Decision]:
         state = self._state
         policy = self.policy(now_ns)
+        try:
+            validate(policy)
+        except (
+            PolicyRefused
+        ) as error:  # the last good one stays until it expires, and a bidder's fallback is stated
+            state.refused.policies += 1
+            state.published_at_ns, state.last = now_ns, f"made a policy that is not valid: {error}"
+            return []
         state.version, state.published_at_ns, state.dirty = policy.version, now_ns, False
         payload = encode(policy)
         lambdas = sorted(policy.multipliers.values()) or [1.0]
@@ -447,4 +459,4 @@ class BiddingLearner:
         rows = policy.curves["*"].rows if "*" in policy.curves else 0.0
         if not state.why.startswith("campaign"):
             state.why = f"{rows:.0f} auctions behind the curves"
-        return publish_policy(AGENT, policy.version, payload, now_ns, policy.valid_until_ns, state.why)
+        return [publish_policy(AGENT, policy.version, payload, now_ns, policy.valid_until_ns, state.why)]

@@ -13,10 +13,14 @@ from typing import Final
 
 import msgspec
 
+from counterpoint.bidding.chances import CALIBRATIONS_MAX
+
 START: Final = (-2.0, -3.0)  # features, calibrated features; in nats against the counts
 OTHERS_MAX: Final = 2.0
 EVIDENCE_MAX: Final = 12.0  # who was wrong for long can still come back
-CAMPAIGNS_MAX: Final = 65_536  # further ones are judged by all together
+CAMPAIGNS_MAX: Final = (
+    CALIBRATIONS_MAX  # as many as a policy may carry; further ones are judged by all together
+)
 SHARE_SAID: Final = 1e-3  # shares below are published as 0
 EVERYBODY: Final = "*"
 

@@ -105,6 +105,8 @@ class Refused(Struct):
     losses_after_win: int = 0  # of a bid that is known to have won
     orders: int = 0  # whose value cannot be
     spends: int = 0  # below 0
+    clocks: int = 0  # times our own clock turned out to have been over a minute ahead
+    policies: int = 0  # our own, not published: they would have been refused
 
 
 class State(Struct):

@@ -15,6 +15,7 @@ from counterpoint.catalog.model import Campaign, Goal, LineItem, Pacing
 
 AGENT_STOP = "agent/bidding"
 SHARE_PRIOR_BIDS = 1_000.0
+CLOCK_AHEAD_NS = 60 * NS_PER_S  # beyond it a mark of the future is a clock that was wrong
 WORTH_TELLING = 1e-4  # of a multiplier: below, no new policy for it
 RICH_DAYS = 3.0  # half-life, in days of plan, of what a campaign's usual day costs
 
@@ -41,6 +42,29 @@ def money_today(state: State, campaign: Campaign | None, day: str, now_ns: int) 
     return money
 
 
+def clock_set_back(state: State, campaigns: Mapping[str, Campaign], now_ns: int) -> bool:
+    """Whether the clock stood over CLOCK_AHEAD_NS ahead until now. Then what was to wait for it does not: marks of the future are
+    now, and a day it opened is closed again, its money unspent until the ledger tells. Smaller steps back are waited out."""
+    if max(state.stepped_at_ns, state.decayed_at_ns) <= now_ns + CLOCK_AHEAD_NS:
+        return False
+    for mark in ("published_at_ns", "stepped_at_ns", "decayed_at_ns", "judged_at_ns"):
+        setattr(state, mark, min(getattr(state, mark), now_ns))
+    for marks in (state.wished_at_ns, state.doubted_at_ns):
+        for name in marks:
+            marks[name] = min(marks[name], now_ns)
+    for pace in state.paces.values():
+        pace.cost.at_ns = min(pace.cost.at_ns, now_ns)
+    for cost in state.costs.values():
+        cost.at_ns = min(cost.at_ns, now_ns)
+    state.forecast.set_back(now_ns)
+    for campaign_id, campaign in campaigns.items():
+        money, today = state.money[campaign_id], local_day(campaign, now_ns)
+        if money.day > day_name(today + 1):
+            money.day, money.spent_all, money.spent_governed = day_name(today), 0, 0
+    state.dirty = True
+    return True
+
+
 def governed_share(state: State) -> float:
     """Of each budget, what goes to arms we price in: their share of bids, 1 before any were heard."""
     return (state.bids_governed + SHARE_PRIOR_BIDS) / (state.bids_all + SHARE_PRIOR_BIDS)
@@ -55,7 +79,8 @@ def least_lambda(campaign: Campaign) -> float:
 
 def pace_campaigns(state: State, campaigns: Mapping[str, Campaign], now_ns: int) -> None:
     """Close the interval since the last call for every campaign. One that is stopped or paused learns nothing."""
-    before_ns, state.stepped_at_ns = state.stepped_at_ns, now_ns
+    before_ns = min(state.stepped_at_ns, now_ns)
+    state.stepped_at_ns = now_ns
     supply, state.supply = state.supply, False
     state.money_moved = False
     plans = state.plans.plans if now_ns <= state.plans.valid_until_ns else {}

@@ -24,23 +24,19 @@ from numpy.typing import NDArray
 from counterpoint.base.money import PRICE_MICROS_MAX
 from counterpoint.bidding import win_kernels
 from counterpoint.bidding.policy import WinCurve
-from counterpoint.bidding.price import KNOTS_MAX
+from counterpoint.bidding.second_price import SecondPrices
 from counterpoint.bidding.segments import lineage
 from counterpoint.bidding.win_kernels import ABOVE, BELOW, EXACT
+from counterpoint.bidding.win_shapes import BINS, EDGES, WIDTH, fitted_shape, pack, to_knots, unpack
 
 FloatArray = NDArray[np.float64]
 
-BINS = 700
-EDGES: FloatArray = np.round(
-    np.geomspace(1e4, float(PRICE_MICROS_MAX), BINS)
-)  # upper edges, 2 % apart, in nanos; what is above them has a bin of its own
-WIDTH = BINS + 1
-_LOG_EDGES: FloatArray = np.log(EDGES)
 PRIOR_ROWS = 200.0  # a segment with this many rows counts as much as its parent
 CHILD_PRIOR_ROWS = 60.0  # the same below "adx/video"
 ROOT_PRIOR_ROWS = 50.0  # what the log-logistic shape counts for
 ROWS_MIN = 50.0  # no curve is published on fewer
 CHILD_ROWS_MIN = 20.0  # of a child: it leans on its segment
+KEPT_SHARE = 0.5  # of those, under which a curve that was published is withdrawn
 CHILD_SIGHTINGS = 10  # after which a child gets counts of its own
 PLACES_MAX = (
     192  # whose curves are published: of those that have more to say than classes, the ones with most rows
@@ -48,7 +44,6 @@ PLACES_MAX = (
 DUEL_KEEP = 0.5 ** (1 / 1_000)  # rows of a place after which an old lead counts half
 WAITING_MAX = 8_192  # children waiting for that; past it they are all forgotten
 ATOM_VOTES_MIN, ATOM_SHARE_MIN = 2.0, 0.25  # a bin's price is where that much of a majority agrees
-KNOT_ERROR_MAX = 0.002  # win rate that may be lost by keeping fewer knots
 NODES_MAX = 512  # past it the quarter of children with fewest rows is forgotten; segments that find no room teach their parents
 REFRESH_SHARE = 0.02  # a long memory is estimated anew when its rows grew by this share, or by
 REFRESH_ROWS = 25.0
@@ -71,6 +66,7 @@ class WinCurves:
         self._half_life_s = half_life_s
         self.refused = 0  # rows whose bid is no price
         self.unbelieved = 0  # minimums that are no price or contradict the outcome; the row counts without
+        self.second = SecondPrices()
         self.curves: dict[str, WinCurve] = {}
         self._pending: list[tuple[tuple[int, ...], int, bool, int]] = []
         self._reset(16)
@@ -292,7 +288,14 @@ class WinCurves:
         for _, name in self._order:
             at, parent = self._nodes[name], self._parents[self._nodes[name]]
             effective = float(self._counts[at].sum())
-            if effective < (CHILD_ROWS_MIN if is_child(name) else ROWS_MIN):
+            least = CHILD_ROWS_MIN if is_child(name) else ROWS_MIN
+            if effective < least * (KEPT_SHARE if self._effective[at] > 0.0 else 1.0):
+                if self._effective[at] > 0.0:  # faded: who leans on it leans on its parent again
+                    self._effective[at] = 0.0
+                    self._ways[at] = 0.0
+                    self.curves.pop(name, None)
+                    moved.add(at)
+                    changed = True
                 continue
             stale = self._added[at] > max(REFRESH_ROWS, REFRESH_SHARE * effective)
             slot = self._slots[at]
@@ -330,7 +333,7 @@ class WinCurves:
             prior = self._mass[parent]
             rows = CHILD_PRIOR_ROWS if child else PRIOR_ROWS
         else:
-            prior, rows = _shape(counts), ROOT_PRIOR_ROWS
+            prior, rows = fitted_shape(counts), ROOT_PRIOR_ROWS
         if first:
             mass[:] = prior
         self._effective[at] = effective
@@ -374,12 +377,12 @@ class WinCurves:
         nodes = [
             [
                 name,
-                _pack(self._counts[at].ravel()),
-                _pack(self._tops[at]),
-                _pack(self._atoms[at]),
-                _pack(self._votes[at]),
+                pack(self._counts[at].ravel()),
+                pack(self._tops[at]),
+                pack(self._atoms[at]),
+                pack(self._votes[at]),
                 float(self._added[at]),
-                _pack(self._mass[at]),
+                pack(self._mass[at]),
                 float(self._effective[at]),
                 bool(self._ways[at, 0, -1] > 0.0),
                 float(self._leads[at]),
@@ -388,18 +391,20 @@ class WinCurves:
         ]
         slots = [
             [
-                _pack(self._fast[i].ravel()),
+                pack(self._fast[i].ravel()),
                 self._fast_weight[i].tolist(),
-                _pack(self._fast_mass[i].ravel()),
+                pack(self._fast_mass[i].ravel()),
                 float(self._fast_added[i]),
                 self._scores[i].tolist(),
             ]
             for i in range(self._slots_used)
         ]
-        return [nodes, slots, self.curves, self._waiting, self.refused, self.unbelieved]
+        return [nodes, slots, self.curves, self._waiting, self.refused, self.unbelieved, self.second]
 
     def load(self, dumped: msgspec.Raw) -> None:
-        nodes, slots, curves, waiting, refused, unbelieved = msgspec.msgpack.decode(dumped, type=_Dumped)
+        nodes, slots, curves, waiting, refused, unbelieved, self.second = msgspec.msgpack.decode(
+            dumped, type=_Dumped
+        )
         self._reset(max(16, len(nodes)))
         self._pending = []
         self._waiting = {name: CHILD_SIGHTINGS for name, *_ in nodes if is_child(name)}
@@ -407,18 +412,18 @@ class WinCurves:
             at = self._node(name)
             if at < 0 or at != len(self._nodes) - 1:
                 raise ValueError(f"win curves: segment {name!r} is not in its place")
-            self._counts[at] = _unpack(counts, 3 * WIDTH).reshape(3, WIDTH)
-            self._tops[at], self._atoms[at] = _unpack(tops, WIDTH), _unpack(atoms, WIDTH)
-            self._votes[at] = _unpack(votes, WIDTH)
-            self._mass[at] = _unpack(mass, WIDTH)
+            self._counts[at] = unpack(counts, 3 * WIDTH).reshape(3, WIDTH)
+            self._tops[at], self._atoms[at] = unpack(tops, WIDTH), unpack(atoms, WIDTH)
+            self._votes[at] = unpack(votes, WIDTH)
+            self._mass[at] = unpack(mass, WIDTH)
             self._added[at], self._effective[at], self._leads[at] = added, effective, lead
         self._waiting = waiting
         if len(slots) != self._slots_used:
             raise ValueError("win curves: short memories and segments do not match")
         for i, (fast, weight, fast_mass, fast_added, scores) in enumerate(slots):
-            self._fast[i] = _unpack(fast, len(SPEEDS) * 3 * WIDTH).reshape(len(SPEEDS), 3, WIDTH)
+            self._fast[i] = unpack(fast, len(SPEEDS) * 3 * WIDTH).reshape(len(SPEEDS), 3, WIDTH)
             self._fast_weight[i], self._scores[i] = weight, scores
-            self._fast_mass[i] = _unpack(fast_mass, len(SPEEDS) * WIDTH).reshape(len(SPEEDS), WIDTH)
+            self._fast_mass[i] = unpack(fast_mass, len(SPEEDS) * WIDTH).reshape(len(SPEEDS), WIDTH)
             self._fast_added[i] = fast_added
         for name, *_, published, _ in nodes:
             at = self._nodes[name]
@@ -435,6 +440,7 @@ _Dumped = tuple[
     dict[str, int],
     int,
     int,
+    SecondPrices,
 ]
 
 
@@ -447,51 +453,5 @@ def is_place(name: str) -> bool:
     return "/@" in name
 
 
-def _shape(counts: FloatArray) -> FloatArray:
-    """The log-logistic distribution that fits the rows, by way of a rough estimate on a flat prior around them."""
-    used = np.flatnonzero(counts.sum(axis=0))
-    low, high = max(int(used[0]) - 100, 0), min(int(used[-1]) + 35, BINS)
-    flat = np.full(WIDTH, 1e-9)
-    flat[low : high + 1] += 1.0
-    flat /= flat.sum()
-    rough, fitted = flat.copy(), np.empty(WIDTH)
-    win_kernels.self_consistent(counts, flat, 5.0, rough, 60, 1e-3)
-    win_kernels.log_logistic(rough, _LOG_EDGES, fitted)
-    return fitted
-
-
-def to_knots(prices: FloatArray, rates: FloatArray, rows: float) -> WinCurve:
-    """The fewest points whose straight lines stay within KNOT_ERROR_MAX of ``rates`` (never falling, by bin), at most
-    KNOTS_MAX."""
-    rates = np.maximum.accumulate(np.clip(rates, 0.0, 1.0))
-    first = max(int(np.searchsorted(rates, min(5e-4, rates[-1] / 4), side="right")) - 1, 0)
-    last = max(int(np.searchsorted(rates, rates[-1] - 5e-4)), first)
-    chosen = np.zeros(BINS, dtype=np.bool_)
-    win_kernels.knots(prices, rates, first, last, KNOT_ERROR_MAX, KNOTS_MAX, chosen)
-    at = np.flatnonzero(chosen)
-    return WinCurve(
-        bids_nanos=tuple(prices[at].astype(np.int64).tolist()),
-        win_rates=tuple(np.round(rates[at], 6).tolist()),
-        rows=round(rows, 1),
-    )
-
-
 def _doubled(array: FloatArray) -> FloatArray:
     return np.concatenate([array, np.zeros_like(array)])
-
-
-def _pack(array: FloatArray) -> tuple[int, bytes]:
-    used = np.flatnonzero(array)
-    if not len(used):
-        return 0, b""
-    return int(used[0]), array[used[0] : used[-1] + 1].tobytes()
-
-
-def _unpack(packed: tuple[int, bytes], size: int) -> FloatArray:
-    start, raw = packed
-    values = np.frombuffer(raw)
-    if start < 0 or start + len(values) > size or not np.all(np.isfinite(values)):
-        raise ValueError("win curves: counts that do not fit their bins")
-    array = np.zeros(size)
-    array[start : start + len(values)] = values
-    return array

@@ -13,12 +13,11 @@ SECOND_PRICE = 2
 
 
 def learn_won(curves: WinCurves, won: AuctionWon, bid: OpenBid | None) -> None:
-    """The minimum is what the exchange says it is, else in second price the price where that is below our bid. A price of
-    our bid itself says no more than that we won: so does a first-price auction that calls itself second."""
+    """The minimum is what the exchange says it is, else in second price the price, where it is believed to be one."""
     minimum = won.min_to_win_nanos
     price = won.price_nanos
     if minimum is None and bid is not None and bid.auction_type == SECOND_PRICE and price is not None:
-        minimum = price if 0 < price < won.bid_nanos else None
+        minimum = curves.second.minimum(won.segment, won.bid_nanos, price)
     _learn(curves, won, True, minimum, bid)
 
 

@@ -23,7 +23,8 @@ from counterpoint.bidding.policy import curve_table
 from counterpoint.bidding.segments import lineage
 from counterpoint.bidding.state import BiddingConfig, Money, State
 from counterpoint.bidding.steering import day_name, local_day, pace_campaigns
-from counterpoint.bidding.win_curve import EDGES, WinCurves, to_knots
+from counterpoint.bidding.win_curve import WinCurves
+from counterpoint.bidding.win_shapes import EDGES, to_knots
 from counterpoint.market.auctions import Rows
 from counterpoint.market.design import MEDIA
 from counterpoint.market.load import scenario_named

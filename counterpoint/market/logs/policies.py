@@ -263,12 +263,12 @@ class UnconditionalShade(ReplayPolicy):
 
 
 class LinearPid(Linear):
-    """Linear, re-paced by PID (Zhang et al. 2016): every PID_ROWS auctions the multiplier is ``tuned * exp(phi)``, phi
+    """Linear, re-paced by PID (Zhang et al. 2016): every BLOCK_ROWS auctions, as often as any other that learns, the multiplier is ``tuned * exp(phi)``, phi
     driven by the relative gap between spend and the even, re-targeted plan. The integral rests while phi is at its bound.
     Gains are tuned on the train part too."""
 
     name = "linear-pid"
-    block_rows = 250
+    block_rows = BLOCK_ROWS
     PHI_MAX = 2.0
     GAINS = tuple((p, i, d) for p in (0.0, 0.05, 0.15, 0.4) for i in (0.02, 0.06, 0.15) for d in (0.0, 0.05))
 
