@@ -195,6 +195,18 @@ def request_part(
 
 
 @njit
+def shown_to(events: NDArray[np.int64], known: np.uint64, line_item: np.uint64) -> int:
+    """How often a person's records name a line item; 0 for nobody we may know (``known`` 0)."""
+    shown = 0
+    if known != np.uint64(0):
+        key = np.int64(line_item)
+        for e in range(events.shape[0]):
+            if events[e, 0] == key:
+                shown += 1
+    return shown
+
+
+@njit
 def candidate_part(
     click: float,
     conversion: float,
@@ -208,12 +220,7 @@ def candidate_part(
     """The request's factors times the candidate's, bounded. ``known`` 0: nobody we may know, so no exposures."""
     if factors.shape[0] <= 1:
         return click, conversion
-    shown = 0
-    if known != np.uint64(0):
-        key = np.int64(line_item)
-        for e in range(events.shape[0]):
-            if events[e, 0] == key:
-                shown += 1
+    shown = shown_to(events, known, line_item)
     level = shown if shown < 3 else (3 if shown < 5 else (4 if shown < 9 else 5))
     sources[CAMPAIGN] = campaign
     sources[LINE_ITEM] = line_item

@@ -118,6 +118,7 @@ class BiddingFrame:
     order_value: FloatArray  # by line item, micros: the owner's prior
     click_rate: FloatArray  # by line item: the owner's prior
     conversion_rate: FloatArray  # by line item: the owner's prior
+    repeat: FloatArray  # by line item: worth of an impression over that of the person's last one
     money: IntArray  # [line item, 3]: campaign position, bid minimum, bid maximum (micros CPM)
     names: NDArray[np.uint64]  # [line item, 2]: hashes of campaign and line item
 
@@ -147,6 +148,9 @@ def prepare_bidding(
         goal_value=np.array([owner.goal_value_micros for owner in owners], dtype=np.float64),
         order_value=np.array([owner.expected_order_value_micros for owner in owners], dtype=np.float64),
         click_rate=np.array([item.expected_click_rate for item in line_items], dtype=np.float64),
+        repeat=np.array(
+            [o.repeat_value_ppm / 1e6 if o.goal is Goal.REACH else 1.0 for o in owners], dtype=np.float64
+        ),
         conversion_rate=np.array([item.expected_conversion_rate for item in line_items], dtype=np.float64),
         money=money,
         names=np.array(
@@ -161,10 +165,11 @@ def prepare_bidding(
 def compile_bidding(policy: BiddingPolicy | None, frame: BiddingFrame) -> CompiledBidding:
     """``None`` is the stated fallback: DEFAULT_SHADE x the expected value by the owner's priors alone (the creative's
     click rate is not used either), no multiplier, no curve, no exploration. Expects a validated policy."""
-    values = np.zeros((len(frame.goal), 6), dtype=np.float64)
+    values = np.zeros((len(frame.goal), 7), dtype=np.float64)
     values[:, 0] = np.where(frame.goal == GOALS.index(Goal.REACH), frame.goal_value, 0.0)
     values[:, 1] = np.where(frame.goal == GOALS.index(Goal.CLICKS), frame.goal_value * 1e3, 0.0)
     values[:, 2] = 1.0
+    values[:, 6] = frame.repeat
     values[:, 4], values[:, 5] = _per_conversion(policy, frame)
     names = ["*", *(f"*/{m}" for m in MEDIA), *(f"{e}/{m}" for e in frame.exchanges for m in MEDIA)]
     weights = NO_WEIGHTS if policy is None else policy.value

@@ -22,6 +22,7 @@ from counterpoint.bidding.chances import (
     corrected,
     explain_factors,
     request_part,
+    shown_to,
 )
 from counterpoint.bidding.features import FIELDS, SOURCES
 
@@ -50,7 +51,7 @@ class CompiledBidding:
     """Arrays for :func:`price`. Swapped whole, never written to.
 
     ``values[line item]`` = (nanos per impression, nanos per click, 1 / lambda, 1 / mean click rate or 0, nanos per
-    conversion, conversions per click before features).
+    conversion, conversions per click before features, worth of an impression over the person's last one).
     ``tables[segment]`` rows: value from which a price is the best (rising, infinite past the last), that price; knot
     prices, rates and areas (first KNOTS_MAX).
     ``segment_values[segment]`` = (click-rate factor, exploration rate, exploration span, 1 where it has tables by class,
@@ -303,7 +304,11 @@ def price(
         conversion = corrected(values[item, 5], mixed[3] + more_conversions * mixed[1])
         out_rates[3, j] = click
         out_rates[4, j] = conversion
-        value = values[item, 0] + click * (values[item, 1] + conversion * values[item, 4])
+        value = values[item, 0]
+        if values[item, 6] < 1.0:
+            for _ in range(shown_to(events, known, names[item, 1])):
+                value *= values[item, 6]
+        value += click * (values[item, 1] + conversion * values[item, 4])
         if not (value > 0.0 and value < VALUE_NANOS_MAX):
             continue
         paced = value * values[item, 2]
@@ -369,6 +374,7 @@ class PriceSteps(Struct, frozen=True, kw_only=True):
     propensity: float
     click: float = 0.0  # chance of a click, and
     conversion: float = 0.0  # of a conversion per click, after features and calibration
+    impression: float = 0.0  # of the value, what being seen is worth, however often this person saw it
     features: dict[str, tuple[float, float]] = {}  # what each does to the odds of click and conversion
     # what the features' odds of (click, conversion) and the counts' are taken times before they are added up
     calibration: tuple[float, float, float, float] = (0.0, 0.0, 1.0, 1.0)
@@ -390,7 +396,7 @@ def explain_price(
     """What :func:`price` does for one line item; equal to it in every number it writes. ``shown``: how often this person
     was shown the line item, by their records (0 where nobody may be known); ``context`` empty: of nothing."""
     factor, rate, span = (float(x) for x in compiled.segment_values[segment, :3])
-    base_value, per_click, pace, per_mean, per_conversion, conversion_rate = (
+    base_value, per_click, pace, per_mean, per_conversion, conversion_rate, repeat = (
         float(x) for x in compiled.values[item]
     )
     minimum, maximum = int(compiled.money[item, 1]), int(compiled.money[item, 2])
@@ -439,7 +445,10 @@ def explain_price(
         "features": features,
         "calibration": tuple(calibration),
     }
+    for _ in range(shown if repeat < 1.0 else 0):
+        base_value *= repeat
     value = base_value + click * (per_click + conversion * per_conversion)
+    steps["impression"] = base_value
     if not 0.0 < value < VALUE_NANOS_MAX:
         return PriceSteps(**{**steps, "clip": "no bid: worth nothing, or beyond belief"})
     paced = value * pace

@@ -138,6 +138,17 @@ class _Check:
             if it.budget_max_micros is not None and it.budget_max_micros < it.daily_budget_micros:
                 self.wrong("campaign", at, "budget_max", "is below daily_budget; raise it")
 
+    def repeats(self) -> None:
+        """Who saw an ad how often is kept only where a cap asks for it."""
+        worth_less = {p.it.id for p in self.parts.campaigns if p.it.repeat_value_ppm < 1_000_000}
+        for placed in self.parts.campaigns:
+            if placed.it.id in worth_less and placed.it.goal is not Goal.REACH:
+                self.wrong("campaign", placed.at, "repeat_value", 'goes with goal = "reach"; leave it out')
+        for item in self.parts.line_items:
+            if item.it.campaign_id in worth_less and item.it.frequency_cap is None:
+                text = f'add one, however high: campaign "{item.it.campaign_id}" has a repeat_value, and people are counted only where a cap asks for it'
+                self.wrong("line_item", item.at, "frequency_cap", text)
+
     def idle(self) -> None:
         """Campaigns whose money nothing can spend."""
         used = {placed.it.campaign_id for placed in self.parts.line_items}
@@ -387,6 +398,7 @@ def check(
     each = _Check(parts, raw, problems, warnings, now_ns)
     each.references(raw)
     each.campaigns()
+    each.repeats()
     each.idle()
     each.pools()
     each.exchanges()

@@ -72,6 +72,8 @@ class Campaign(Struct, frozen=True, kw_only=True):
     paused: bool = False
     time_zone: str = ""  # IANA, such as "Europe/Berlin": a local day may have 23 or 25 hours
     lifetime_budget_micros: int | None = None  # of the whole flight; None: only the daily budget
+    # Goal.REACH: what an impression is worth of the one before it of the same person; who may not be known is new
+    repeat_value_ppm: int = 1_000_000
 
 
 class FrequencyCap(Struct, frozen=True, kw_only=True):

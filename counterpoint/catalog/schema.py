@@ -83,6 +83,7 @@ FIELDS: Final[Mapping[str, Mapping[str, Field]]] = {
             f.money(1_000_000 * MICROS_PER_UNIT, "account currency per order", positive=True),
             "expected_order_value_micros",
         ),
+        "repeat_value": Field(f.ppm(), "repeat_value_ppm"),
         "reach_weight": Field(f.ppm(), "reach_weight_ppm"),
         "cost_weight": Field(f.ppm(), "cost_weight_ppm"),
         "bid_ceiling_cpm": Field(f.cpm(positive=True), "bid_ceiling_micros"),

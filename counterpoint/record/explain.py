@@ -380,7 +380,7 @@ class _Rerun:
             curve_rows=curve.rows if curve is not None else 0.0,
             curve=points,
             goal=self.part.campaigns[campaign].goal.value,
-            impression_value_nanos=float(self.bidding.values[item, 0]),
+            impression_value_nanos=steps.impression,
             click_value_nanos=float(
                 self.bidding.values[item, 1] + self.bidding.values[item, 4] * steps.conversion
             ),

@@ -30,6 +30,7 @@ from counterpoint.bidding.policy import (
     price,
 )
 from counterpoint.bidding.price import EXPLORE_LEVELS, NO_CONTEXT, NO_EVENTS
+from counterpoint.bidding.segments import at_place
 from counterpoint.catalog.model import Campaign, Goal, LineItem
 
 CURVE = WinCurve((500_000, 1_000_000, 3_000_000), (0.1, 0.5, 0.9), 100.0)
@@ -111,6 +112,7 @@ def quiet(**changes: object) -> CompiledBidding:
 
 
 REACH, CLICKS, CONVERSIONS, VALUE = range(4)
+PLACE = FIELDS.index("place")
 
 
 @pytest.mark.parametrize(
@@ -243,7 +245,14 @@ def test_kernel_and_explanation_agree_and_no_bound_is_broken(
     frame = prepare_bidding(*_golden_catalog(), ("adx",))
     policy = msgspec.structs.replace(
         POLICY,
-        curves={"*": CURVE, "adx/audio": drawn},
+        curves={
+            "*": CURVE,
+            "adx/audio": drawn,
+            at_place("adx/audio", context[PLACE]): drawn,
+            at_place("*", 1): CURVE,
+        }
+        if context[PLACE]
+        else {"*": CURVE, "adx/audio": drawn},
         exploration_rate=rate,
         exploration_span=span,
         value=VALUES[weights],
@@ -296,7 +305,13 @@ def _golden_catalog() -> tuple[list[Campaign], list[LineItem]]:
     )
     campaigns = [
         Campaign(
-            id=f"golden-{g}", advertiser_id="a", name="", daily_budget_micros=1, goal=g, goal_value_micros=v
+            id=f"golden-{g}",
+            advertiser_id="a",
+            name="",
+            daily_budget_micros=1,
+            goal=g,
+            goal_value_micros=v,
+            repeat_value_ppm=700_000,
         )
         for g, v in goals
     ]
@@ -386,3 +401,15 @@ POISON: dict[str, dict[str, object]] = {
 def test_a_poisoned_policy_is_refused(poison: dict[str, object]) -> None:
     with pytest.raises(PolicyRefused):
         validate(msgspec.structs.replace(POLICY, **poison))
+
+
+def test_a_further_impression_of_a_person_is_worth_what_the_owner_says() -> None:
+    compiled = compile_bidding(
+        msgspec.structs.replace(POLICY, exploration_rate=0.0), prepare_bidding(*_golden_catalog(), ("adx",))
+    )
+    known, unknown = (np.array([*range(1, len(FIELDS)), person], "<u4").tobytes() for person in (7, 0))
+    worth = [run(compiled, 0.01, item=REACH, context=known, shown=n)[0][1] for n in range(4)]
+    assert worth == [pytest.approx(4_000_000 * 0.7**n, abs=1) for n in range(4)]
+    assert run(compiled, 0.01, item=REACH, context=unknown, shown=3)[0][1] == 4_000_000, "not known: new"
+    clicks = {run(compiled, 0.01, item=CLICKS, context=known, shown=n)[0][1] for n in range(4)}
+    assert len(clicks) == 1, "it is of reach alone"

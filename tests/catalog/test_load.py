@@ -208,6 +208,8 @@ MISTAKES = [
     ('target_cpc = "0.25"\n', "", 'goal = "clicks" needs target_cpc', "add target_cpc ="),
     ("reach_weight = 0.3", "reach_weight = 1.5", "is 1.5", "from 0 to 1"),
     ("reach_weight = 0.3", "reach_weight = 0\ncost_weight = 0", "both 0", "give one of them weight"),
+    ("reach_weight = 0.3", "reach_weight = 0.3\nrepeat_value = 0.5", "goes with goal", "leave it out"),
+    ("reach_weight = 0.3", "reach_weight = 0.3\nrepeat_value = 2", "is 2", "from 0 to 1"),
     ('bid_ceiling_cpm = "12.345678"', "bid_ceiling_cpm = 20000", "at most 10000", "per 1,000 impressions"),
     ('bid_ceiling_cpm = "12.345678"', 'bid_ceiling_cpm = "0.05"', "is above bid_ceiling_cpm", "never bid"),
     ('campaign = "spring"', 'campaign = "sprint"', 'no campaign "sprint"', 'did you mean "spring"?'),
