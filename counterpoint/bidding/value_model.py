@@ -46,6 +46,7 @@ F64 = NDArray[np.float64]
 
 NO_CONTEXT_BYTES = bytes(CONTEXT_BYTES)
 NAMES_MAX = 65_536
+KEPT_MIN = 1e-12  # what any silence leaves of what was learned: as good as nothing, and no division by 0
 name_hash = lru_cache(maxsize=NAMES_MAX)(hash_id)  # campaigns, line items, segments
 
 
@@ -249,13 +250,17 @@ class ValueModel:
         calibration_half_life_s: float,
         counts_half_life_s: float,
     ) -> None:
-        self._segments.decay(0.5 ** (elapsed_s / counts_half_life_s))
+        features, calibration, counts = (
+            max(0.5 ** (elapsed_s / half_life_s), KEPT_MIN)
+            for half_life_s in (features_half_life_s, calibration_half_life_s, counts_half_life_s)
+        )
+        self._segments.decay(counts)
         for among in (self._click_stack, self._conversion_stack):
-            among.decay(0.5 ** (elapsed_s / features_half_life_s))
+            among.decay(features)
         for of in (self._click, self._conversion):
-            of.forget(0.5 ** (elapsed_s / features_half_life_s))
+            of.forget(features)
         for by in (self._click_calibration, self._conversion_calibration):
-            by.decay(0.5 ** (elapsed_s / calibration_half_life_s))
+            by.decay(calibration)
 
     def keep(self, campaigns: set[str]) -> None:
         """Forget what was known of all other campaigns alone."""

@@ -57,6 +57,17 @@ def test_it_learns_where_people_click_and_is_calibrated() -> None:
     assert abs(reliable.z) < 4.0
 
 
+def test_after_any_silence_it_learns_on_from_the_features_prior() -> None:
+    rng, model = np.random.default_rng(1), ValueModel()
+    seen, true = impressions(2_000, rng)
+    model.learn_clicks(seen, rng.random(2_000) < true)
+    model.forget(1e10, 14 * 86_400.0, 3 * 86_400.0, 7 * 86_400.0)
+    restored = ValueModel()
+    restored.load(model.dump())
+    restored.learn_clicks(seen, rng.random(2_000) < true)
+    assert np.isfinite(restored.predict(seen)[0]).all()
+
+
 def test_where_features_say_nothing_they_are_not_believed() -> None:
     rng = np.random.default_rng(2)
     model = ValueModel()
