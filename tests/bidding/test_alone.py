@@ -47,9 +47,10 @@ def test_the_example_beats_the_best_constant_share_with_given_and_with_learned_v
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    given_values, learned = module.main()
+    given_values, learned, of_known_rates = module.main()
     assert given_values > 0.0
     assert learned > 0.05
+    assert -0.3 < of_known_rates < 0.0  # nobody who has yet to find out beats who knows
 
 
 # ---- what is learned
