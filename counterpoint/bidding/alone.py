@@ -26,11 +26,11 @@ from numpy.random import Generator
 from numpy.typing import ArrayLike, NDArray
 
 from counterpoint.base.clock import NS_PER_S
-from counterpoint.base.errors import ConfigError, CounterpointError
+from counterpoint.base.errors import ConfigError
 from counterpoint.base.jit import njit
 from counterpoint.base.money import PRICE_MICROS_MAX
 from counterpoint.base.seen import SeenIds
-from counterpoint.bidding import pacing
+from counterpoint.bidding import pacing, told
 from counterpoint.bidding.goal import Buys, Goal, GoalLearner
 from counterpoint.bidding.outcomes import Counts
 from counterpoint.bidding.pacing import Pace
@@ -38,35 +38,19 @@ from counterpoint.bidding.policy import LAMBDA_MIN, curve_table
 from counterpoint.bidding.price import best_price
 from counterpoint.bidding.segments import lineage
 from counterpoint.bidding.state import BiddingConfig
+from counterpoint.bidding.told import FIXED_PRICE, NOT_TOLD, SECOND_PRICE, Refused, Rows, RowsRefused
 from counterpoint.bidding.value_model import Shown
 from counterpoint.bidding.win_curve import WinCurves
 
-__all__ = ["NOT_TOLD", "AloneBidder", "Buys", "Goal", "RowsRefused", "Shown"]
+__all__ = ["NOT_TOLD", "AloneBidder", "Buys", "Goal", "Refused", "RowsRefused", "Shown"]
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
-NOT_TOLD = -1
-_NO_NUMBER = -2
-SECOND_PRICE = 2
 REFRESH_ROWS = 25  # auctions told, after which curves are looked at again
 DECAY_EVERY_S = 60.0
-_KEPT_VERSION = 1
-
-
-class RowsRefused(CounterpointError):
-    """Arguments that do not belong together: nothing was learned of them, nothing has changed."""
-
-
-class Refused(Struct):
-    """Rows and numbers that were not used, by why. What was known before stays."""
-
-    values: int = 0  # NaN, infinite, negative or beyond any price: no bid
-    bids: int = 0  # told back as NaN, negative or beyond any price: as if there had been no bid
-    prices: int = 0  # paid above the bid, below 0 or NaN: the bid is taken for the price
-    minimums: int = 0  # that contradict the outcome, or are none: the row counts without
-    wins_without_bid: int = 0
-    repeats: int = 0  # auctions with an id that was heard before
-    clocks: int = 0  # times that ran back, or are none: the latest one stands
+CLOCK_S_MAX = 1e10
+MONEY_MAX = 2**63 - 1
+_KEPT_VERSION = 2
 
 
 class _Kept(Struct):
@@ -89,7 +73,7 @@ class AloneBidder:
     ``budget_nanos`` > 0 for ``auctions`` >= 1 expected in all; None: no budget. ``lowest`` in [0.2, 1]: 1 never bids above
     value; below lets it, where a budget or a target cost asks for more value than it would win.
     ``goal``: None: the caller brings values. Of clicks, conversions and return it also holds the mean cost at the goal.
-    ``refused`` and ``contained`` count what was not used. Raises :class:`ConfigError`.
+    ``refused`` and ``contained`` count what was not used, by why. Raises :class:`ConfigError`.
     """
 
     def __init__(
@@ -99,19 +83,24 @@ class AloneBidder:
         lowest: float = 1.0,
         goal: Goal | None = None,
     ) -> None:
-        if (
-            auctions < 1
-            or (budget_nanos is not None and budget_nanos <= 0)
-            or not LAMBDA_MIN <= lowest <= 1.0
-        ):
-            raise ConfigError("a budget and a number of auctions above 0, and lowest in 0.2..1")
+        settled = (
+            told.is_whole(auctions, 1, MONEY_MAX)
+            and (budget_nanos is None or told.is_whole(budget_nanos, 1, MONEY_MAX))
+            and LAMBDA_MIN <= lowest <= 1.0
+        )
+        if not settled:
+            raise ConfigError(
+                f"budget_nanos {budget_nanos!r}, auctions {auctions!r} and lowest {lowest!r}: a budget (or None) and a number of "
+                f"auctions are whole numbers above 0, lowest is in {LAMBDA_MIN}..1"
+            )
         self.refused = Refused()
         self.spent_nanos = 0
-        self._budget, self._auctions, self._lowest = budget_nanos, auctions, lowest
+        self._budget = None if budget_nanos is None else int(budget_nanos)
+        self._auctions, self._lowest = int(auctions), float(lowest)
         self._seen = self._rows = 0
         self._now_s = self._decayed_s = 0.0
         self._pace = Pace()
-        self._goal = None if goal is None else GoalLearner(goal)
+        self._goal = None if goal is None else GoalLearner(goal, self.refused)
         if not self._holds_cost:
             self._pace.cost.log_lambda = math.log(lowest)
         self._ids = SeenIds()
@@ -138,7 +127,7 @@ class AloneBidder:
 
     def values(self, shown: Sequence[Shown]) -> FloatArray:
         """What each is worth at the goal, micros CPM, [n]. 0 where a rate that was handed in is no chance. Raises
-        :class:`ConfigError` without a goal.
+        :class:`ConfigError` without a goal, :class:`RowsRefused` for what is no :class:`Shown`.
 
         >>> bidder = AloneBidder(goal=Goal(buys=Buys.REACH, worth_micros=4_000_000))
         >>> new, known = (Shown(exchange="x", media="video", campaign="c", line_item="l", click_rate=0.01,
@@ -148,7 +137,7 @@ class AloneBidder:
         """
         if self._goal is None:
             raise ConfigError("values are asked of a bidder with a goal; without one, hand them to price")
-        return self._goal.values(shown)
+        return self._goal.values(told.impressions(shown))
 
     def price(
         self,
@@ -162,26 +151,29 @@ class AloneBidder:
         floor or above what is left.
 
         ``segment`` "{exchange}/{media}" picks the win curve, its parents where it has none; a child "{exchange}/{media}/{x}" may be
-        named. ``auction_type`` 2: second price, v_eff is bid. ``explores``: 3 % of bids are moved by up to 20 %, so that an exchange
-        that tells nothing but wins and losses still teaches a curve.
-        Raises :class:`RowsRefused` for a segment or floor that is none."""
-        _check_segment(segment)
-        if not 0 <= floor_micros <= PRICE_MICROS_MAX:
-            raise RowsRefused(f"floor_micros is {floor_micros}; it is in 0..{PRICE_MICROS_MAX}")
-        worth = np.atleast_1d(np.asarray(values, dtype=np.float64))
+        named. ``auction_type`` 2: second price, v_eff is bid; 3: the floor is the price of a deal, and it is bid or nothing (so
+        nothing with a floor of 0). ``floor_micros`` is whole: round a fraction up. ``explores``: 3 % of bids are moved by up to
+        20 %, so that an exchange that tells nothing but wins and losses still teaches a curve.
+        Raises :class:`RowsRefused` for arguments that are none of these; what is no value is counted and not bid for."""
+        segment, floor = told.segment_of(segment), told.floor_of(floor_micros)
+        kind, worth = told.auction_type_of(auction_type), told.numbers("values", values)
+        if explores is not None and not isinstance(explores, Generator):
+            raise RowsRefused(f"explores is {explores!r}; it is a numpy.random.Generator or None")
         good = np.isfinite(worth) & (worth >= 0.0) & (worth <= PRICE_MICROS_MAX)
         self.refused.values += int((~good).sum())
         paced = np.where(good, worth, 0.0) / self.multiplier
         wished = paced
-        if auction_type != SECOND_PRICE:
+        if kind == FIXED_PRICE:
+            wished = np.full(len(worth), float(floor))
+        elif kind != SECOND_PRICE:
             wished = np.zeros(len(worth))
-            _shade(self._table(segment), paced, float(floor_micros), wished)
-        if explores is not None:
+            _shade(self._table(segment), paced, float(floor), wished)
+        if explores is not None and kind != FIXED_PRICE:
             config = BiddingConfig()
             moved = 1.0 + config.exploration_span * (2.0 * explores.random(len(worth)) - 1.0)
             wished = np.where(explores.random(len(worth)) < config.exploration_rate, wished * moved, wished)
-        bids = np.minimum(np.maximum(np.minimum(wished, paced), float(floor_micros)), PRICE_MICROS_MAX)
-        bids = np.where((paced >= floor_micros) & (bids >= 1.0), bids, 0.0)
+        bids = np.minimum(np.maximum(np.minimum(wished, paced), float(floor)), PRICE_MICROS_MAX)
+        bids = np.where((paced >= floor) & (bids >= 1.0), bids, 0.0)
         left = math.inf if self._budget is None else self._budget - self.spent_nanos
         return np.asarray(np.where(bids <= left, bids, 0.0), dtype=np.int64)
 
@@ -205,74 +197,93 @@ class AloneBidder:
         """What came of ``bids`` (micros CPM, [n]) in the order of time; 0 was no bid, and a loss about something else than
         price is told as 0 too.
 
-        ``minimum_micros``: the least bid that would have won, ``paid_micros``: the price of a win; NOT_TOLD where nobody says, None:
-        nobody ever does. Unpriced wins cost their bid. In second price a price below the bid is a minimum.
-        ``ids``: of the auctions; one heard before is left out. ``values``, ``shown``, ``ids`` and ``now_s`` (seconds of any one
-        clock, never back) are what a goal learns from, and needed with one.
-        Raises :class:`RowsRefused` where lengths differ or a goal lacks what it needs; then nothing was learned."""
-        _check_segment(segment)
-        raw_bids = _column("bids", bids, None)
-        n = len(raw_bids)
-        wins = _column("won", won, n) == 1
-        minima = _column("minimum_micros", minimum_micros, n)
-        prices = _column("paid_micros", paid_micros, n)
-        worth = None if values is None else np.atleast_1d(np.asarray(values, dtype=np.float64))
+        ``won``: 1 or 0. ``minimum_micros``: the least bid that would have won, ``paid_micros``: the price of a win; NOT_TOLD
+        where nobody says, None: nobody ever does. Unpriced wins cost their bid. In second price a price below the bid is a minimum;
+        of fixed prices (``auction_type`` 3) money is booked, and no curve learns.
+        ``ids``: of the auctions; one heard before is left out, and where all were, nothing changes but their count. ``values``,
+        ``shown``, ``ids`` and ``now_s`` (seconds of any one clock, never back) are what a goal learns from, and needed with one.
+        Raises :class:`RowsRefused` where lengths or kinds differ or a goal lacks what it needs; then nothing was learned or
+        booked and no id was marked as heard, so that the same rows can be told again once they are put right."""
+        segment, floor = told.segment_of(segment), told.floor_of(floor_micros)
+        kind = told.auction_type_of(auction_type)
+        rows = told.rows_of(bids, won, minimum_micros, paid_micros, values, ids, shown)
+        clock = None if now_s is None else told.number("now_s", now_s)
         goal = self._goal
-        if goal is not None and (ids is None or worth is None or shown is None or now_s is None):
+        if goal is not None and (ids is None or values is None or shown is None or clock is None):
             raise RowsRefused("with a goal, learn needs ids, values, shown and now_s")
-        for what, given in (("ids", ids), ("values", worth), ("shown", shown)):
-            if given is not None and len(given) != n:
-                raise RowsRefused(f"{what} has {len(given)} rows, bids {n}")
-        self._pass_to(now_s)
 
-        usable = (raw_bids >= 0) & (raw_bids <= PRICE_MICROS_MAX)
-        self.refused.bids += int((~usable).sum())
-        if ids is not None:
-            new = np.fromiter((self._ids.add(name) for name in ids), np.bool_, n)
-            self.refused.repeats += int((~new).sum())
-            usable &= new
-        made = np.where(usable, raw_bids, 0)
-        self.refused.wins_without_bid += int((wins & usable & (made == 0)).sum())
+        new = self._new(rows)
+        if len(rows) and not len(new):
+            return
+        made, wins, minima, paid = self._settled(new, kind)
+        self.spent_nanos += int(paid.sum())  # next to the ids: no auction is marked as heard and not paid for
+        self._pass_to(clock)
+        if kind != FIXED_PRICE:
+            self._learn_market(segment, made, wins, minima, floor)
+        if goal is not None:
+            self._learn_goal(goal, new, wins, paid)
+        self._step(len(new), made, wins, paid)
+
+    def _new(self, rows: Rows) -> Rows:
+        """Those with an id not heard before, or with none."""
+        if rows.ids is None:
+            return rows
+        new = np.fromiter((self._ids.add(name) for name in rows.ids), np.bool_, len(rows))
+        self.refused.repeats += int((~new).sum())
+        return rows.at(np.flatnonzero(new))
+
+    def _settled(self, rows: Rows, kind: int) -> tuple[IntArray, NDArray[np.bool_], IntArray, IntArray]:
+        """(bid or 0, won, minimum or NOT_TOLD, paid or 0), [n] each, as far as they can be believed."""
+        sound = (rows.bids >= 0) & (rows.bids <= PRICE_MICROS_MAX)
+        decided = (rows.outcomes == 0.0) | (rows.outcomes == 1.0)
+        self.refused.bids += int((~sound).sum())
+        self.refused.outcomes += int((~decided).sum())
+        made = np.where(sound & decided, rows.bids, 0)
+        wins = rows.outcomes == 1.0
+        self.refused.wins_without_bid += int((wins & sound & (made == 0)).sum())
         wins &= made > 0
+        prices, minima = rows.prices, rows.minima
         wrong = wins & (prices != NOT_TOLD) & ((prices > made) | (prices < 0))
         self.refused.prices += int(wrong.sum())
-        told = wins & (prices != NOT_TOLD) & ~wrong
-        paid = np.where(wins, np.where(told, prices, made), 0)
-        if auction_type == SECOND_PRICE:
-            minima = np.where((minima == NOT_TOLD) & told & (prices > 0) & (prices < made), prices, minima)
-        self._learn_market(segment, made, wins, minima, floor_micros)
-        if goal is not None:
-            assert ids is not None
-            assert shown is not None
-            assert worth is not None
-            at = np.flatnonzero(wins)
-            sound = at[np.isfinite(worth[at]) & (worth[at] > 0.0)]
-            for k in sound.tolist():
-                self._pace.cost.won(float(paid[k]), float(worth[k]))
-            goal.won(
-                self._pace.cost,
-                [ids[k] for k in at.tolist()],
-                [shown[k] for k in at.tolist()],
-                worth[at],
-                segment,
-            )
-        self._step(n, made, wins, paid)
+        priced = wins & (prices != NOT_TOLD) & ~wrong
+        paid = np.where(wins, np.where(priced, prices, made), 0)
+        if kind == SECOND_PRICE:
+            minima = np.where((minima == NOT_TOLD) & priced & (prices > 0) & (prices < made), prices, minima)
+        return made, wins, minima, paid
+
+    def _learn_goal(self, goal: GoalLearner, rows: Rows, wins: NDArray[np.bool_], paid: IntArray) -> None:
+        assert rows.ids is not None
+        assert rows.values is not None
+        assert rows.shown is not None
+        at = np.flatnonzero(wins)
+        of_wins = at.tolist()
+        goal.won(
+            self._pace.cost,
+            [rows.ids[k] for k in of_wins],
+            [rows.shown[k] for k in of_wins],
+            rows.values[at],
+            paid[at],
+        )
 
     def clicked(self, ids: Sequence[str], at_s: ArrayLike) -> None:
-        """Clicks on auctions won, at ``at_s`` (one time or [n]). One that overtakes its win waits for it; a second one of the
-        same impression is counted and left out."""
+        """Clicks on auctions won, at ``at_s`` (seconds; one time or [n]). One that overtakes its win waits for it; a second one
+        of the same impression is counted and left out. Raises :class:`RowsRefused`, and then none was learned."""
         goal = self._needs_goal()
-        for name, at_ns in zip(ids, self._times(at_s, len(ids)), strict=True):
+        clicks = told.names("ids", ids)
+        for name, at_ns in zip(clicks, self._times(told.numbers_for("at_s", at_s, len(clicks))), strict=True):
             goal.clicked(self._pace.cost, name, at_ns)
 
     def converted(self, ids: Sequence[str], at_s: ArrayLike, orders_micros: ArrayLike = 0.0) -> int:
-        """Conversions of clicks, and what each brought (micros; of a return). How many counted: ``contained`` says why the
-        others did not (before their click, after the window, a second one, of no click)."""
+        """Conversions of clicks at ``at_s`` (seconds; one time or [n]), and what each brought (micros; of a return). How many
+        counted: ``contained`` says why the others did not (before their click, after the window, a second one, of no click),
+        ``refused.orders`` how many brought no sum. Raises :class:`RowsRefused`, and then none was learned."""
         goal = self._needs_goal()
-        brought = np.broadcast_to(np.asarray(orders_micros, dtype=np.float64), len(ids)).tolist()
+        clicks = told.names("ids", ids)
+        seconds = told.numbers_for("at_s", at_s, len(clicks))
+        brought = told.numbers_for("orders_micros", orders_micros, len(clicks)).tolist()
         return sum(
             goal.converted(self._pace.cost, name, at_ns, micros)
-            for name, at_ns, micros in zip(ids, self._times(at_s, len(ids)), brought, strict=True)
+            for name, at_ns, micros in zip(clicks, self._times(seconds), brought, strict=True)
         )
 
     def _needs_goal(self) -> GoalLearner:
@@ -280,23 +291,22 @@ class AloneBidder:
             raise ConfigError("clicks and conversions are told to a bidder with a goal")
         return self._goal
 
-    def _times(self, at_s: ArrayLike, n: int) -> list[int]:
-        seconds = np.broadcast_to(np.asarray(at_s, dtype=np.float64), n)
-        good = np.isfinite(seconds) & (seconds >= 0.0) & (seconds < 1e10)
+    def _times(self, seconds: FloatArray) -> list[int]:
+        good = np.isfinite(seconds) & (seconds >= 0.0) & (seconds < CLOCK_S_MAX)
         self.refused.clocks += int((~good).sum())
         return [int(s * NS_PER_S) for s in np.where(good, seconds, self._now_s).tolist()]
 
     def _pass_to(self, now_s: float | None) -> None:
         if now_s is None:
             return
-        if not self._now_s <= now_s < 1e10:
+        if not self._now_s <= now_s < CLOCK_S_MAX:
             self.refused.clocks += 1
             return
         self._now_s = now_s
         if now_s - self._decayed_s >= DECAY_EVERY_S:
-            if self._decayed_s > 0.0:
-                self._curves.decay(now_s - self._decayed_s)
-            self._decayed_s = now_s
+            before_s, self._decayed_s = self._decayed_s, now_s
+            if before_s > 0.0:
+                self._curves.decay(now_s - before_s)
         if self._goal is not None:
             self._goal.pass_to(self._pace.cost, int(now_s * NS_PER_S))
 
@@ -306,8 +316,8 @@ class AloneBidder:
         disbelieved = self._curves.unbelieved
         for bid, was_won, minimum in zip(made.tolist(), wins.tolist(), minima.tolist(), strict=True):
             if bid > 0:
-                told = None if minimum == NOT_TOLD else minimum
-                self._curves.add(segment, bid, was_won, told, floor_nanos=floor)
+                least = None if minimum == NOT_TOLD else minimum
+                self._curves.add(segment, bid, was_won, least, floor_nanos=floor)
         self.refused.minimums += self._curves.unbelieved - disbelieved
         self._rows += len(made)
         if self._rows >= REFRESH_ROWS:
@@ -317,7 +327,6 @@ class AloneBidder:
 
     def _step(self, n: int, made: IntArray, wins: NDArray[np.bool_], paid: IntArray) -> None:
         spent = int(paid.sum())
-        self.spent_nanos += spent
         self._seen += n
         if self._budget is None:
             pacing.unpaced(self._pace, self._lowest)
@@ -332,7 +341,7 @@ class AloneBidder:
             budget=float(self._budget),
             elapsed_s=math.inf,
             lowest=self._lowest,
-            supply=True,
+            supply=n > 0,
         )
 
     def _table(self, segment: str) -> FloatArray:
@@ -363,12 +372,12 @@ class AloneBidder:
         )
 
     def restore(self, raw: bytes) -> None:
-        """Raises :class:`ConfigError` on bytes that are no snapshot, or one of a bidder with a goal where there is none (or
-        the other way round); then nothing has changed."""
+        """Raises :class:`ConfigError` on bytes that are no snapshot, or one of a bidder whose goal buys something else, or with
+        a goal where there is none (or the other way round); then nothing has changed."""
         ids, curves = SeenIds(), WinCurves(BiddingConfig().curve_half_life_s)
-        goal = None if self._goal is None else GoalLearner(self._goal.goal)
         try:
             kept = msgspec.msgpack.decode(raw, type=_Kept)
+            goal = None if self._goal is None else GoalLearner(self._goal.goal, kept.refused)
             ids.load(kept.ids)
             curves.load(kept.curves)
             if (kept.goal is None) != (goal is None) or kept.version != _KEPT_VERSION:
@@ -403,26 +412,6 @@ class AloneBidder:
                 cost.due,
             )
         )
-
-
-def _check_segment(segment: str) -> None:
-    if not all(segment.split("/")[:2]) or "/" not in segment:
-        raise RowsRefused(f'segment is {segment!r}; it is named "{{exchange}}/{{media}}"')
-
-
-def _column(what: str, given: ArrayLike | None, n: int | None) -> IntArray:
-    """As int64 [n]; NOT_TOLD everywhere for None, _NO_NUMBER for what is none."""
-    if given is None:
-        assert n is not None
-        return np.full(n, NOT_TOLD, dtype=np.int64)
-    array = np.atleast_1d(np.asarray(given))
-    if array.ndim != 1 or (n is not None and len(array) != n):
-        raise RowsRefused(f"{what} has the shape {array.shape}, bids {(n,)}")
-    if array.dtype.kind not in "biuf":
-        raise RowsRefused(f"{what} are no numbers: {array.dtype}")
-    if array.dtype.kind == "f":
-        array = np.where(np.isfinite(array) & (np.abs(array) < 2.0**62), array, _NO_NUMBER)
-    return array.astype(np.int64)
 
 
 @njit

@@ -20,14 +20,15 @@ from counterpoint.base.errors import ConfigError
 from counterpoint.base.money import PRICE_MICROS_MAX
 from counterpoint.base.seen import SeenIds
 from counterpoint.bidding.outcomes import Counts, Impression, Outcomes, OutcomesState
-from counterpoint.bidding.rates import Rates, RatesState
+from counterpoint.bidding.rates import RATE_GUESS, Rates, RatesState
 from counterpoint.bidding.target_cost import Delays, TargetCost
+from counterpoint.bidding.told import Refused
 from counterpoint.bidding.value_model import Impressions, Shown
 
 F64 = NDArray[np.float64]
-NAMES_MAX = (
-    10_000  # line items, and campaigns; past it further ones are predicted from the others and learn nothing
-)
+# line items, and campaigns; past it further ones are predicted from the others, learn nothing, and are counted
+NAMES_MAX = 10_000
+ORDER_MICROS_MAX = 1e15
 EARLY_MAX = 4_096  # clicks kept until their win is heard; past it the oldest are forgotten
 WINDOW_S = 30 * 86_400.0
 RATES_HALF_LIFE_S = 7 * 86_400.0
@@ -57,6 +58,8 @@ class Goal(Struct, frozen=True, kw_only=True):
     window_s: float = 7 * 86_400.0
 
     def __post_init__(self) -> None:
+        if not isinstance(self.buys, Buys):
+            raise ConfigError(f"a goal's buys is {self.buys!r}; it is one of {', '.join(map(str, Buys))}")
         numbers = (self.worth_micros, self.target_return)
         if not all(math.isfinite(x) and x > 0.0 for x in numbers):
             raise ConfigError("a goal's worth_micros and target_return are finite and above 0")
@@ -65,15 +68,16 @@ class Goal(Struct, frozen=True, kw_only=True):
 
 
 class _Kept(Struct):
+    buys: Buys
     outcomes: OutcomesState
     rates: RatesState
     priors: dict[str, float]
+    campaigns: list[str]
     delays: Delays
     seen: tuple[bytes, bytes]
     early: dict[str, int]
     now_ns: int
     decayed_at_ns: int
-    refused: int
 
 
 def _rates(priors: dict[str, float]) -> tuple[Rates, dict[str, float]]:
@@ -84,14 +88,15 @@ def _rates(priors: dict[str, float]) -> tuple[Rates, dict[str, float]]:
 
 
 class GoalLearner:
-    """One goal, any number of campaigns and line items. Feeds ``cost``, the target cost of its budget.
+    """One goal, up to NAMES_MAX campaigns and line items. Feeds ``cost``, the target cost of its budget.
 
-    ``refused``: impressions, clicks and orders not learned, beyond what ``contained`` counts: ids heard before, names past
-    NAMES_MAX, chances that are none, times that are none."""
+    What is not learned is counted in ``refused``, beside what ``contained`` counts. What is handed in has passed
+    :mod:`told`."""
 
-    def __init__(self, goal: Goal) -> None:
+    def __init__(self, goal: Goal, refused: Refused) -> None:
         self.goal = goal
-        self.refused = 0
+        self.refused = refused
+        self._campaigns: dict[str, None] = {}
         self._rates, self._priors = _rates({})
         self._outcomes = Outcomes(self._rates)
         self._delays = Delays()
@@ -107,7 +112,7 @@ class GoalLearner:
         """Worth of each in micros CPM, [n]; 0 where a chance that was handed in is none."""
         goal = self.goal
         if goal.buys is Buys.REACH:
-            exposed = np.array([max(one.exposed, 0) for one in shown], dtype=np.float64)
+            exposed = np.array([_exposed(one) for one in shown], dtype=np.float64)
             return np.asarray(goal.worth_micros * goal.repeat**exposed)
         click, conversion = self._outcomes.model.predict(self._impressions(shown))
         if goal.buys is Buys.CLICKS:
@@ -140,26 +145,37 @@ class GoalLearner:
     # ---- what came of it
 
     def won(
-        self, cost: TargetCost, ids: Sequence[str], shown: Sequence[Shown], values: F64, segment: str
+        self,
+        cost: TargetCost,
+        ids: Sequence[str],
+        shown: Sequence[Shown],
+        values: F64,
+        paid_nanos: NDArray[np.int64],
     ) -> None:
         """Impressions won at the time of the last :meth:`pass_to`; ``values`` as they were priced. A click that was heard
         first is learned now."""
-        for name, one, value in zip(ids, shown, values.tolist(), strict=True):
-            if not (0.0 < value < math.inf and self._knows(one)):
-                self.refused += 1
+        for name, one, value, paid in zip(ids, shown, values.tolist(), paid_nanos.tolist(), strict=True):
+            if not 0.0 < value <= PRICE_MICROS_MAX:
+                self.refused.impressions += 1
                 continue
-            exposed = one.exposed if one.person_shown is not None else 0
+            cost.won(float(paid), value)
+            if not self._teaches(one):
+                self.refused.impressions += 1
+                continue
+            if not self._knows(one):
+                self.refused.names += 1
+                continue
             self._outcomes.shown(
                 name,
                 Impression(
                     self._now_ns,
-                    segment,
+                    f"{one.exchange}/{one.media}",  # as it was predicted
                     one.exchange,
                     one.campaign,
                     one.line_item,
                     one.click_rate,
                     one.context(),
-                    max(exposed, 0),
+                    _exposed(one),
                 ),
             )
             if self.goal.buys is Buys.CLICKS:
@@ -170,18 +186,32 @@ class GoalLearner:
             if early_ns is not None:
                 self._click(cost, name, early_ns)
 
+    def _teaches(self, one: Shown) -> bool:
+        """Whether the rates that the goal uses are chances: of a line item that is known, orders per click are."""
+        if self.goal.buys is Buys.REACH:
+            return True
+        known = (
+            self.goal.buys is Buys.CLICKS or one.line_item in self._priors or 0.0 < one.conversion_rate < 1.0
+        )
+        return known and 0.0 < one.click_rate < 1.0
+
     def _knows(self, one: Shown) -> bool:
         """The owner's rate is the prior of a line item that is new."""
-        if one.line_item not in self._priors:
-            if len(self._priors) >= NAMES_MAX or not 0.0 < one.conversion_rate < 1.0:
-                return False
-            self._priors[one.line_item] = one.conversion_rate
+        new_item, new_campaign = one.line_item not in self._priors, one.campaign not in self._campaigns
+        if (new_item and len(self._priors) >= NAMES_MAX) or (
+            new_campaign and len(self._campaigns) >= NAMES_MAX
+        ):
+            return False
+        if new_item:
+            said = one.conversion_rate
+            self._priors[one.line_item] = said if 0.0 < said < 1.0 else RATE_GUESS
+        self._campaigns[one.campaign] = None
         return True
 
     def clicked(self, cost: TargetCost, name: str, at_ns: int) -> None:
         at_ns = min(at_ns, self._now_ns)
         if not self._seen.add(f"click/{name}"):
-            self.refused += 1
+            self.refused.clicks += 1
         elif self._is_known(name):
             self._click(cost, name, at_ns)
         else:
@@ -205,8 +235,8 @@ class GoalLearner:
         """True where the order counted. ``order_micros``: what it brought; 0 unless the goal is a return."""
         at_ns = min(at_ns, self._now_ns)
         click = self._outcomes.state.clicks.get(name)
-        if not (0.0 <= order_micros < 1e15):
-            self.refused += 1
+        if not (0.0 <= order_micros < ORDER_MICROS_MAX):
+            self.refused.orders += 1
             return False
         if not self._outcomes.converted(name, at_ns) or click is None:
             return False
@@ -224,10 +254,10 @@ class GoalLearner:
         cost.pass_to(self._now_ns)
         elapsed_ns = self._now_ns - self._decayed_at_ns
         if elapsed_ns >= DECAY_EVERY_NS:
-            if self._decayed_at_ns > 0:
+            before_ns, self._decayed_at_ns = self._decayed_at_ns, self._now_ns
+            if before_ns > 0:
                 self._rates.decay(elapsed_ns / NS_PER_S)
                 self._outcomes.decay(elapsed_ns / NS_PER_S)
-            self._decayed_at_ns = self._now_ns
         self._outcomes.tick(self._now_ns)
 
     # ---- kept
@@ -235,21 +265,24 @@ class GoalLearner:
     def dump(self) -> bytes:
         return msgspec.msgpack.encode(
             _Kept(
+                self.goal.buys,
                 self._outcomes.dump(),
                 self._rates.state,
                 self._priors,
+                list(self._campaigns),
                 self._delays,
                 self._seen.dump(),
                 self._early,
                 self._now_ns,
                 self._decayed_at_ns,
-                self.refused,
             )
         )
 
     def load(self, raw: bytes) -> None:
         """Raises ``msgspec.DecodeError`` or ``ValueError`` where it is none of ours; then nothing has changed."""
         kept = msgspec.msgpack.decode(raw, type=_Kept)
+        if kept.buys is not self.goal.buys:
+            raise ValueError(f"it was learned for {kept.buys}, and this goal buys {self.goal.buys}")
         seen = SeenIds()
         rates, priors = _rates(kept.priors)
         outcomes = Outcomes(rates)
@@ -257,5 +290,11 @@ class GoalLearner:
         seen.load(kept.seen)
         rates.state = kept.rates
         self._rates, self._priors, self._outcomes, self._seen = rates, priors, outcomes, seen
+        self._campaigns = dict.fromkeys(kept.campaigns)
         self._delays, self._early = kept.delays, kept.early
-        self._now_ns, self._decayed_at_ns, self.refused = kept.now_ns, kept.decayed_at_ns, kept.refused
+        self._now_ns, self._decayed_at_ns = kept.now_ns, kept.decayed_at_ns
+
+
+def _exposed(one: Shown) -> int:
+    """Without consent nobody may know."""
+    return 0 if one.person_shown is None else one.exposed
