@@ -27,7 +27,8 @@ from counterpoint.market.load import scenario_named
 from counterpoint.market.scenario import Scenario
 from counterpoint.market.world import World
 
-SCENARIOS: Final = ("stationary-v1", "drift-v1", "weekend-v1", "thin-market-v1")
+FIRST: Final = ", first price"  # the same market with every venue a first-price one
+SCENARIOS: Final = ("stationary-v1", "drift-v1", "weekend-v1", "thin-market-v1", "stationary-v1" + FIRST)
 TARGET_SCENARIOS: Final = ("stationary-v1", "delay-v1")
 TARGET_SEEDS: Final = 10
 RICH: Final = 20.0  # times the budgets, where the target is to bind
@@ -89,7 +90,10 @@ def _every(scenario: Scenario) -> int:
 
 
 def _sized(name: str, quick: bool) -> Scenario:
-    scenario = scenario_named(name)
+    scenario = scenario_named(name.removesuffix(FIRST))
+    if name.endswith(FIRST):
+        venues = tuple(msgspec.structs.replace(venue, auction_type=1) for venue in scenario.venue)
+        scenario = msgspec.structs.replace(scenario, venue=venues)
     if not quick:
         return scenario
     factor = scenario.budget_factor * QUICK_AUCTIONS / scenario.auctions
@@ -102,8 +106,9 @@ def against(name: str, seed: int, quick: bool) -> Game:
     facts, every = facts_of(scenario, world.design), _every(scenario)
     pairs = {}
     for opponent, make in OPPONENTS.items():
-        theirs = play(world, make(name), facts, batch=every)
-        agent = Bidding("bidding", make(name), PPM, theirs.tally.spend)
+        tuned_on = name.removesuffix(FIRST)
+        theirs = play(world, make(tuned_on), facts, batch=every)
+        agent = Bidding("bidding", make(tuned_on), PPM, theirs.tally.spend)
         pairs[opponent] = (sums_of(theirs), sums_of(play(world, agent, facts, batch=every)))
     return Game(scenario=name, seed=seed, pairs=pairs)
 
@@ -192,7 +197,8 @@ def judged(pairs: list[Game], targets: list[Game]) -> PartResult:
     )
     notes = (
         "ratio: geometric mean; the opponent's worth over ours, for the opponent's spend on both sides",
-        "all venues together: the market's books are not kept by venue (two of three are first price)",
+        f"all venues together, two of three are first price; {FIRST[2:]}: the third one, too",
+        "what is left counts as spent for nothing; our own spend over theirs is the first column",
         "shade-pid plays with the tuned factor of `shade` and the tuned PID of `pid`",
     )
     return PartResult(part="cpa", verdicts=tuple(verdicts), tables=tuple(tables), notes=notes)
