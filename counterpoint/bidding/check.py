@@ -34,9 +34,15 @@ from counterpoint.catalog.model import Campaign, Goal, LineItem
 
 
 def validate(policy: BiddingPolicy, catalog_ids: Collection[str] = ()) -> None:
-    """Raise :class:`PolicyRefused` unless every number is finite and in bounds, curves are monotone, and golden requests
-    are priced sanely. ``catalog_ids`` is not read: names the catalog does not know are tolerated, they belong to one
-    that has not been read yet."""
+    """Raise :class:`PolicyRefused` unless it is within :func:`check_bounds` and golden requests are priced sanely.
+    ``catalog_ids`` is not read: names the catalog does not know are tolerated, they belong to one that has not been read
+    yet."""
+    check_bounds(policy)
+    _check_golden(policy)
+
+
+def check_bounds(policy: BiddingPolicy) -> None:
+    """Raise :class:`PolicyRefused` unless every number is finite and in bounds and curves are monotone."""
     if policy.version < 1 or policy.made_at_ns < 0 or policy.valid_until_ns <= policy.made_at_ns:
         raise PolicyRefused("bidding policy: version or times out of order")
     if len(policy.curves) > CURVES_MAX:
@@ -53,7 +59,6 @@ def validate(policy: BiddingPolicy, catalog_ids: Collection[str] = ()) -> None:
     _check_all("exploration span", {"": policy.exploration_span}, 0.0, EXPLORE_SPAN_MAX)
     check_weights(policy.value)
     check_duals(policy.duals)
-    _check_golden(policy)
 
 
 def _check_all(what: str, values: Mapping[str, float], low: float, high: float) -> None:

@@ -24,10 +24,11 @@ from counterpoint.base.money import NANOS_PER_MICRO
 from counterpoint.base.seen import SeenIds
 from counterpoint.bidding import books
 from counterpoint.bidding.calibration import Reliability
+from counterpoint.bidding.check import check_bounds
 from counterpoint.bidding.cost_watch import Cost
 from counterpoint.bidding.outcomes import Counts, Impression, Outcomes, OutcomesState
 from counterpoint.bidding.pacing import Pace
-from counterpoint.bidding.policy import AGENT, BiddingPolicy, encode, validate
+from counterpoint.bidding.policy import AGENT, BiddingPolicy, encode
 from counterpoint.bidding.price import VALUE_NANOS_MAX
 from counterpoint.bidding.rates import Rates
 from counterpoint.bidding.state import (
@@ -445,7 +446,7 @@ class BiddingLearner:
         state = self._state
         policy = self.policy(now_ns)
         try:
-            validate(policy)
+            check_bounds(policy)  # golden requests are the bidder's to try
         except (
             PolicyRefused
         ) as error:  # the last good one stays until it expires, and a bidder's fallback is stated

@@ -55,6 +55,12 @@ SCORE_KEEP, SCORE_TEMPER = 0.5 ** (1 / 3_000), 0.1
 PENDING_MAX = 4_096  # rows held back before they are counted
 _GROWTH: FloatArray = np.array([2.0 ** (1.0 / rows) for rows in SPEEDS])
 WAYS = 1 + len(SPEEDS)
+ROOM_ROWS = 50_000  # between two times that children are forgotten
+PLACE_TURNS = 8  # a place follows its segment every so many refreshes, its own rows at once
+TRUNK, PLACE, CLASS, CHILD = range(4)
+NODE_ARRAYS = (
+    "_counts", "_tops", "_atoms", "_votes", "_added", "_mass", "_effective", "_leads", "_ways", "_behind",
+)  # fmt: skip
 LEVELS = 5  # nodes a row may teach: two children, segment, media, all
 
 
@@ -88,6 +94,10 @@ class WinCurves:
         self._effective = np.zeros(room)  # rows behind ``mass``
         self._leads = np.zeros(room)  # of a place over the classes of its rows, log
         self._ways = np.zeros((room, WAYS, WIDTH))
+        self._behind = np.zeros(room)  # 1: a place whose segment has moved, and whose turn has not come
+        self._turn = 0
+        self._since_room = 0  # rows since children were last forgotten
+        self._kinds: list[int] = []
         self._fast = np.zeros((4, len(SPEEDS), 3, WIDTH))
         self._fast_weight = np.ones((4, len(SPEEDS)))
         self._fast_mass = np.zeros((4, len(SPEEDS), WIDTH))
@@ -125,6 +135,7 @@ class WinCurves:
                 self.unbelieved += 1
         if floor_nanos > bid_nanos:
             return
+        self._since_room += 1
         path = self._path(segment, also)
         if 0 < told <= floor_nanos:
             self._pending.append((path, int(floor_nanos), True, 0))
@@ -155,7 +166,7 @@ class WinCurves:
         if path is None:
             if len(self._paths) >= 4 * NODES_MAX:
                 self._paths.clear()
-            if len(self._nodes) > NODES_MAX - LEVELS:
+            if len(self._nodes) > NODES_MAX - LEVELS and self._since_room >= ROOM_ROWS:
                 self._make_room()
             names = (also, *lineage(segment)) if also else lineage(segment)
             found = [self._node(name) for name in names]
@@ -178,19 +189,12 @@ class WinCurves:
             return -1
         at = self._nodes[name] = len(self._nodes)
         if at >= len(self._effective):
-            for array in (
-                "_counts",
-                "_tops",
-                "_atoms",
-                "_votes",
-                "_added",
-                "_mass",
-                "_effective",
-                "_leads",
-                "_ways",
-            ):
+            for array in NODE_ARRAYS:
                 setattr(self, array, _doubled(getattr(self, array)))
         self._parents.append(parent)
+        self._kinds.append(
+            PLACE if is_place(name) else CLASS if "/~" in name else CHILD if is_child(name) else TRUNK
+        )
         if is_child(name):
             self._slots.append(self._slots[parent])
         else:
@@ -230,7 +234,7 @@ class WinCurves:
         win_kernels.score(
             kinds, bins, nodes[:, 0], slots[:, 0], self._ways, self._scores, SCORE_KEEP, SCORE_TEMPER
         )
-        places, classes = self._sorted_children(nodes)
+        places, classes = self._children(nodes)
         win_kernels.duel(kinds, bins, places, classes, self._ways, self._leads, DUEL_KEEP)
         win_kernels.add_rows(
             kinds,
@@ -243,46 +247,48 @@ class WinCurves:
             self._votes,
             self._added,
         )
-        slots[(nodes < 0) | self._is_child()[nodes]] = -1
+        slots[(nodes < 0) | (np.array(self._kinds)[nodes] != TRUNK)] = -1
         win_kernels.add_fast(kinds, bins, slots, self._fast, self._fast_weight, _GROWTH)
         np.add.at(self._fast_added, slots[slots >= 0], 1.0)
 
-    def _is_child(self) -> NDArray[np.bool_]:
-        found = np.zeros(len(self._nodes), dtype=np.bool_)
-        for name, at in self._nodes.items():
-            found[at] = is_child(name)
-        return found
-
-    def _sorted_children(self, nodes: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    def _children(self, nodes: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """By row: the node of its place and that of its class, -1 for none."""
-        kinds = np.zeros(len(self._nodes) + 1, dtype=np.int8)  # node -1 is of no kind
-        for name, at in self._nodes.items():
-            kinds[at] = 1 if is_place(name) else 2 if "/~" in name else 0
+        kinds = np.array([*self._kinds, TRUNK], dtype=np.int8)  # node -1 is of no kind
         leaves = nodes[:, :2]  # children come first
         of = kinds[leaves]
-        return np.where(of == 1, leaves, -1).max(axis=1), np.where(of == 2, leaves, -1).max(axis=1)
+        return np.where(of == PLACE, leaves, -1).max(axis=1), np.where(of == CLASS, leaves, -1).max(axis=1)
 
     def _make_room(self) -> None:
         """A quarter of the children is forgotten, those with the fewest rows; fewer children than that stay."""
         self._count()
-        children = [
-            (float(self._counts[at].sum()), name) for name, at in self._nodes.items() if is_child(name)
-        ]
+        self._since_room = 0
+        rows = self._counts.sum(axis=(1, 2))
+        children = sorted((float(rows[at]), name) for name, at in self._nodes.items() if self._kinds[at])
         if len(children) < NODES_MAX // 4:
             return
-        gone = {name for _, name in sorted(children)[: len(children) // 4]}
-        nodes, slots, curves, *rest = self.dump()
-        assert isinstance(nodes, list)
-        assert isinstance(curves, dict)
-        kept = [node for node in nodes if node[0] not in gone]
-        curves = {name: curve for name, curve in curves.items() if name not in gone}
-        self.load(msgspec.Raw(msgspec.msgpack.encode([kept, slots, curves, *rest])))
+        gone = {name for _, name in children[: len(children) // 4]}
+        names = [name for name in self._nodes if name not in gone]
+        kept = [self._nodes[name] for name in names]
+        moved = {old: new for new, old in enumerate(kept)}
+        for array in NODE_ARRAYS:
+            old = getattr(self, array)
+            setattr(self, array, np.zeros_like(old))
+            getattr(self, array)[: len(kept)] = old[kept]
+        self._nodes = {name: at for at, name in enumerate(names)}
+        self._parents = [moved.get(self._parents[old], -1) for old in kept]
+        self._slots = [self._slots[old] for old in kept]
+        self._kinds = [self._kinds[old] for old in kept]
+        self._order = [(depth, name) for depth, name in self._order if name not in gone]
+        self._paths.clear()
+        for name in gone:
+            self.curves.pop(name, None)
 
     # ---- curves
 
     def refresh(self) -> bool:
         """Estimate anew what has grown; True when any published curve changed. Parents first: children lean on them."""
         self._count()
+        self._turn = (self._turn + 1) % PLACE_TURNS
         moved: set[int] = set()
         changed = False
         for _, name in self._order:
@@ -292,7 +298,7 @@ class WinCurves:
             if effective < least * (KEPT_SHARE if self._effective[at] > 0.0 else 1.0):
                 if self._effective[at] > 0.0:  # faded: who leans on it leans on its parent again
                     self._effective[at] = 0.0
-                    self._ways[at] = 0.0
+                    self._ways[at] = self._behind[at] = 0.0
                     self.curves.pop(name, None)
                     moved.add(at)
                     changed = True
@@ -300,8 +306,12 @@ class WinCurves:
             stale = self._added[at] > max(REFRESH_ROWS, REFRESH_SHARE * effective)
             slot = self._slots[at]
             follows = not is_child(name) and self._fast_added[slot] >= REFRESH_ROWS
-            if not (stale or follows or parent in moved):
+            if not (stale or follows or parent in moved or self._behind[at]):
                 continue
+            if self._kinds[at] == PLACE and not stale and (at + self._turn) % PLACE_TURNS:
+                self._behind[at] = 1.0
+                continue
+            self._behind[at] = 0.0
             if stale or self._effective[at] <= 0.0:
                 self._estimate(at, parent, effective, is_child(name))
             if follows:
@@ -386,6 +396,7 @@ class WinCurves:
                 float(self._effective[at]),
                 bool(self._ways[at, 0, -1] > 0.0),
                 float(self._leads[at]),
+                pack(self._ways[at].ravel()) if self._behind[at] else (0, b""),
             ]
             for name, at in self._nodes.items()
         ]
@@ -399,16 +410,25 @@ class WinCurves:
             ]
             for i in range(self._slots_used)
         ]
-        return [nodes, slots, self.curves, self._waiting, self.refused, self.unbelieved, self.second]
+        return [
+            nodes,
+            slots,
+            self.curves,
+            self._waiting,
+            self.refused,
+            self.unbelieved,
+            self.second,
+            [self._turn, self._since_room],
+        ]
 
     def load(self, dumped: msgspec.Raw) -> None:
-        nodes, slots, curves, waiting, refused, unbelieved, self.second = msgspec.msgpack.decode(
+        nodes, slots, curves, waiting, refused, unbelieved, second, turns = msgspec.msgpack.decode(
             dumped, type=_Dumped
         )
         self._reset(max(16, len(nodes)))
         self._pending = []
         self._waiting = {name: CHILD_SIGHTINGS for name, *_ in nodes if is_child(name)}
-        for name, counts, tops, atoms, votes, added, mass, effective, _, lead in nodes:
+        for name, counts, tops, atoms, votes, added, mass, effective, _, lead, _ in nodes:
             at = self._node(name)
             if at < 0 or at != len(self._nodes) - 1:
                 raise ValueError(f"win curves: segment {name!r} is not in its place")
@@ -425,22 +445,27 @@ class WinCurves:
             self._fast_weight[i], self._scores[i] = weight, scores
             self._fast_mass[i] = unpack(fast_mass, len(SPEEDS) * WIDTH).reshape(len(SPEEDS), WIDTH)
             self._fast_added[i] = fast_added
-        for name, *_, published, _ in nodes:
+        for name, *_, published, _, ways in nodes:
             at = self._nodes[name]
-            if published:
+            if ways[1]:
+                self._behind[at] = 1.0
+                self._ways[at] = unpack(ways, WAYS * WIDTH).reshape(WAYS, WIDTH)
+            elif published:
                 self._combine(at, self._parents[at] if is_child(name) else at, self._slots[at])
         self.curves, self.refused, self.unbelieved = curves, refused, unbelieved
+        self.second, (self._turn, self._since_room) = second, turns
 
 
 _Packed = tuple[int, bytes]
 _Dumped = tuple[
-    list[tuple[str, _Packed, _Packed, _Packed, _Packed, float, _Packed, float, bool, float]],
+    list[tuple[str, _Packed, _Packed, _Packed, _Packed, float, _Packed, float, bool, float, _Packed]],
     list[tuple[_Packed, list[float], _Packed, float, list[float]]],
     dict[str, WinCurve],
     dict[str, int],
     int,
     int,
     SecondPrices,
+    tuple[int, int],
 ]
 
 

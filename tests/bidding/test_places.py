@@ -104,6 +104,7 @@ def test_a_place_prices_only_where_it_has_more_to_say_than_classes() -> None:
 def test_more_places_than_there_is_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(win_curve, "NODES_MAX", 40)
     monkeypatch.setattr(win_curve, "PLACES_MAX", 12)
+    monkeypatch.setattr(win_curve, "ROOM_ROWS", 100)
     curves = WinCurves(43_200.0)
     for n in range(6_000):
         place = 1 if n % 3 == 0 else 2 + n // 120  # one that stays, and 49 that come and go

@@ -120,7 +120,7 @@ def test_a_policy_that_is_not_valid_is_not_published(monkeypatch: pytest.MonkeyP
         def refuse(policy: BiddingPolicy) -> None:
             raise PolicyRefused("a test says no")
 
-        patched.setattr(live, "validate", refuse)
+        patched.setattr(live, "check_bounds", refuse)
         world.auction(True)
         world.pass_s(5)
         assert published(world) == before
