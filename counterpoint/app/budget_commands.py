@@ -21,6 +21,9 @@ from counterpoint.app.options import (
 )
 
 WIDTH = 2 * WIDTH_OF_FILES
+ArmOption = Annotated[list[str] | None, typer.Option(help="The table's columns that name an arm.")]
+ValueOption = Annotated[str, typer.Option(help="The table's column of value.")]
+SortOption = Annotated[bool, typer.Option("--sort", help="The table's days may be out of order.")]
 train_app = typer.Typer(no_args_is_help=True, help="Training of what is learned beforehand, in simulation.")
 
 
@@ -30,9 +33,9 @@ def bench_budget(
         Path | None,
         typer.Option(help="A table of spend and value by day and arm: walk forward over it alone."),
     ] = None,
-    arm: Annotated[list[str] | None, typer.Option(help="Its columns that name an arm.")] = None,
-    value: Annotated[str, typer.Option(help="Its column of value.")] = "revenue",
-    sort: Annotated[bool, typer.Option("--sort", help="Its days may be out of order.")] = False,
+    arm: ArmOption = None,
+    value: ValueOption = "revenue",
+    sort: SortOption = False,
     parts: Annotated[
         list[str] | None, typer.Option(help="splits, tilt, together, daily; by commas or again and again.")
     ] = None,
@@ -89,17 +92,37 @@ def train_budget(
     keep: Annotated[
         Path | None, typer.Option(help="Folder for the markets' true curves: the next run is quicker.")
     ] = None,
+    log: Annotated[
+        Path | None,
+        typer.Option(
+            help="Your own spend and value by day and arm (columns as for 'bench budget --daily'): markets are drawn from what it says."
+        ),
+    ] = None,
+    arm: ArmOption = None,
+    value: ValueOption = "revenue",
+    sort: SortOption = False,
+    start: Annotated[
+        Path | None,
+        typer.Option(
+            "--from",
+            help="Fine-tune this policy: it is replaced only by one that is better on markets held out.",
+        ),
+    ] = None,
 ) -> None:
     """The Budget agent's residual policy: evolution strategies over randomised markets, judged on markets held out."""
     from counterpoint.base.errors import ConfigError
+    from counterpoint.bench.budget.daily import ARM, read
     from counterpoint.bench.budget.train import plot, train
     from counterpoint.bench.market.scoreboard import parse_seeds
+    from counterpoint.budget.residual import load
 
     chosen = parse_seeds(seeds)
     if len(chosen) < 2 or max(chosen) > 99:
         raise ConfigError(f"--seeds {seeds}: training takes two or more of the tuning seeds 0-99")
     writable_folder(out.parent, report.parent if report is not None else None, keep)
     writable(out, report)
+    own = None if log is None else read(log, arm or ARM, value, sort)
+    begun = None if start is None else load(_read(start), str(start))
     with stoppable(), shown_while(bar()) as progress:
         task = progress.add_task("training", total=1.0)
         course = train(
@@ -109,6 +132,8 @@ def train_budget(
             keep,
             lambda label, share: progress.update(task, completed=share, description=label),
             chance,
+            own,
+            begun,
         )
     _written(out, msgspec.json.encode(course.residual))
     if report is not None:
@@ -117,6 +142,20 @@ def train_budget(
     Console(markup=False, highlight=False).print(
         f"{out}: digest {course.residual.digest}, {course.residual.gain}"
     )
+    if course.over_start is not None:
+        m = course.over_start
+        end = f"{m.value:+.2f} % [{m.low or 0:+.2f}, {m.high or 0:+.2f}] against {start} on markets held out"
+        what = f"{start} is kept" if course.kept_start else "it replaces the one it started from"
+        Console(markup=False, highlight=False).print(f"{what}: {end}")
+
+
+def _read(path: Path) -> bytes:
+    from counterpoint.base.errors import ConfigError
+
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror}); name a policy's JSON file") from error
 
 
 def _written(path: Path, raw: bytes) -> None:

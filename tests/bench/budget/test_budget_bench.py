@@ -6,20 +6,21 @@ import gzip
 from functools import cache
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
 from counterpoint.base.errors import ConfigError
-from counterpoint.bench.budget import run
+from counterpoint.bench.budget import from_log, run
 from counterpoint.bench.budget.daily import best, daily, read, walk, walkers
 from counterpoint.bench.budget.market import Markets, Play, markets_of, plan_with_stock, stock_bound
 from counterpoint.bench.budget.splits import FAMILIES, judge, recoveries
 from counterpoint.bench.budget.splitters import Equal, greedy
 from counterpoint.bench.budget.table import EPOCHS_A_DAY, table
-from counterpoint.bench.budget.train import agent, drawn, played
+from counterpoint.bench.budget.train import RADIUS, agent, drawn, played, train
 from counterpoint.bench.budget.validate import validated
 from counterpoint.bench.market.facts import Floats
-from counterpoint.budget.residual import FEATURES
+from counterpoint.budget.residual import FEATURES, shipped
 from counterpoint.market.load import scenario_named
 from counterpoint.market.logs.table import LogError
 from counterpoint.market.scenario import resized
@@ -177,3 +178,33 @@ def test_an_unknown_part_is_told() -> None:
     with pytest.raises(ConfigError, match="no part 'split'"):
         run.chosen(["split"])
     assert run.chosen(["daily,splits"]) == ("splits", "daily")
+
+
+def test_markets_of_ones_own_log_have_its_arms_and_levels(tmp_path: Path) -> None:
+    log = read(written(tmp_path, rows(30)))
+    of = from_log.learned(log)
+    assert of.arms == log.arms
+    tables = [from_log.table(of, seed) for seed in range(40)]
+    at_equal = [np.interp(of.unit / 4, t.spend[0, k], t.value[0, k, :, 0]) for t in tables for k in (0, 1)]
+    a_day = 4 * np.array(at_equal).reshape(-1, 2).mean(axis=0)
+    assert a_day == pytest.approx(log.value.mean(axis=0), rel=0.25), "what an equal share brought"
+    for t in tables:
+        assert np.all(np.diff(t.value[..., 0], axis=-1) >= 0.0)
+    again = from_log.table(of, 3)
+    assert np.array_equal(again.value, tables[3].value)
+    assert not np.array_equal(tables[3].value, tables[4].value)
+
+
+def test_a_policy_is_replaced_only_by_one_shown_to_be_better(tmp_path: Path) -> None:
+    log = read(written(tmp_path, rows(30)))
+    start = msgspec.structs.replace(shipped(), name="mine")
+    course = train((0, 1, 2, 3), 2, 2, None, log=log, start=start)
+    off = np.array(course.residual.weights) - np.array(start.weights)
+    assert np.linalg.norm(off) <= RADIUS + 1e-3
+    assert course.over_start is not None
+    assert course.kept_start == (not (course.over_start.low or 0.0) > 0.0)
+    if course.kept_start:
+        assert course.residual.weights == pytest.approx(start.weights)
+    alone = train((0, 1, 2, 3), 2, 2, None, log=log)
+    assert alone.over_start is None
+    assert "log of 2 arms" in alone.residual.trained_on
