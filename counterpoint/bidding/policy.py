@@ -34,8 +34,9 @@ from counterpoint.bidding.compile import (
     prepare_bidding,
 )
 from counterpoint.bidding.duals import Dual
+from counterpoint.bidding.explained import PriceSteps, explain_price
 from counterpoint.bidding.features import EXPOSED_MAX, FIELDS, exposure_level, feature
-from counterpoint.bidding.price import CompiledBidding, PriceSteps, explain_price, price
+from counterpoint.bidding.price import CompiledBidding, price
 
 __all__ = [
     "AGENT",

@@ -1,4 +1,4 @@
-"""The price of one impression: the compiled kernel, and the same arithmetic in plain Python for whoever asks why.
+"""The price of one impression: the compiled kernel. ``explained.py`` has the same arithmetic in plain Python.
 
 Nothing here takes a logarithm or a power: libraries round those differently, and a price must replay to the bit.
 """
@@ -10,17 +10,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from msgspec import Struct
 from numpy.typing import NDArray
 
 from counterpoint.base.jit import njit
-from counterpoint.base.rng import mix64, mix64_kernel, uniform, uniform_kernel
+from counterpoint.base.rng import mix64_kernel, uniform_kernel
 from counterpoint.bidding.chances import (
-    FACTOR_MAX,
-    FACTOR_MIN,
     candidate_part,
     corrected,
-    explain_factors,
     request_part,
     shown_to,
 )
@@ -38,7 +34,7 @@ MEDIA_N = 4
 SEGMENTS_OF_ALL = 1 + MEDIA_N  # segments "*" and "*/{media}" stand before those of the exchanges
 PERSON_FIELD = FIELDS.index("person")
 PLACE_FIELD = FIELDS.index("place")
-_EXPLORE_SALT = 0x6269_6464_696E_6700  # keeps our draws apart from the creative's on the same request key
+EXPLORE_SALT = 0x6269_6464_696E_6700  # keeps our draws apart from the creative's on the same request key
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -108,7 +104,7 @@ def class_of(click_rate: float, mean_click_rate: float) -> int:
 
 
 @njit
-def _at_or_below(knots: FloatArray, last: int, x: float) -> int:
+def _at_or_below(knots: NDArray[Any], last: int, x: Any) -> int:
     """Largest i in [0, last) with knots[i] <= x (0 where there is none). No logarithm: libraries round it differently."""
     low, high = 0, last
     while high - low > 1:
@@ -144,7 +140,7 @@ def area_at(table: FloatArray, b: float) -> float:
 
 
 @njit
-def _shade_at(table: FloatArray, v: float) -> float:
+def shade_at(table: FloatArray, v: float) -> float:
     """argmax over the prices tried of (v - b) F(b): exact for every v, since that maximum is an envelope of lines in v."""
     if v < table[0, 0]:
         return float(v * DEFAULT_SHADE)
@@ -168,7 +164,7 @@ def _best_from(table: FloatArray, v: float, low: float) -> float:
 @njit
 def best_price(table: FloatArray, v: float, low: float) -> float:
     """The price with the highest expected surplus at or above ``low``; ``table``: :func:`policy.curve_table`."""
-    shaded = _shade_at(table, v)
+    shaded = shade_at(table, v)
     return shaded if shaded >= low else _best_from(table, v, low)
 
 
@@ -205,23 +201,17 @@ def envelope(bids: FloatArray, rates: FloatArray, values: FloatArray, best: Floa
 
 
 @njit
-def _table_at(places: NDArray[np.uint64], place_tables: IntArray, segment: int, place: np.uint32) -> int:
+def table_at(places: NDArray[np.uint64], place_tables: IntArray, segment: int, place: np.uint32) -> int:
     """Position of the table of a place; -1 where it has none of its own, or the request names no place."""
     if place == np.uint32(0) or len(places) == 0:
         return -1
     wanted = (np.uint64(segment) << np.uint64(32)) | np.uint64(place)
-    low, high = 0, len(places)
-    while high - low > 1:
-        middle = (low + high) >> 1
-        if places[middle] <= wanted:
-            low = middle
-        else:
-            high = middle
-    return int(place_tables[low]) if places[low] == wanted else -1
+    at = _at_or_below(places, len(places), wanted)
+    return int(place_tables[at]) if places[at] == wanted else -1
 
 
 @njit
-def _table_of(segment_values: FloatArray, segment: int, relative_click_rate: float) -> int:
+def table_of(segment_values: FloatArray, segment: int, relative_click_rate: float) -> int:
     """Position of the table to price by; ``relative_click_rate`` 0 where the line item's mean is not known."""
     if segment_values[segment, 3] <= 0.0 or relative_click_rate <= 0.0:
         return segment
@@ -275,11 +265,11 @@ def price(
     maximum. Second price: v_eff. A click rate outside [0, 1] gives no bid.
     """
     factor, rate, span = segment_values[segment, 0], segment_values[segment, 1], segment_values[segment, 2]
-    draws = np.uint64(key ^ mix64_kernel(np.uint64(_EXPLORE_SALT)))
+    draws = np.uint64(key ^ mix64_kernel(np.uint64(EXPLORE_SALT)))
     sources = np.empty(SOURCES, np.uint64)
     request_click, request_conversion = request_part(context, segment_hashes[segment], factors, sources)
     known = np.uint64(context[PERSON_FIELD])
-    at_place = _table_at(places, place_tables, segment, context[PLACE_FIELD])
+    at_place = table_at(places, place_tables, segment, context[PLACE_FIELD])
     exchange = 0 if segment < SEGMENTS_OF_ALL else 1 + (segment - SEGMENTS_OF_ALL) // MEDIA_N
     bids = 0
     for j in range(n):
@@ -318,7 +308,7 @@ def price(
         high = min(int(paced), ceilings[money[item, 0]], money[item, 2])
         if low > high:
             continue
-        at = at_place if at_place >= 0 else _table_of(segment_values, segment, click * values[item, 3])
+        at = at_place if at_place >= 0 else table_of(segment_values, segment, click * values[item, 3])
         table = tables[at]
         wished = paced if auction_type == 2 else best_price(table, paced, float(low))
         wished = min(max(wished, float(low)), float(high))
@@ -351,153 +341,3 @@ def price(
         out_rates[2, j] = propensity
         bids += 1
     return bids
-
-
-# ---- the same in plain Python, for whoever asks why
-
-
-class PriceSteps(Struct, frozen=True, kw_only=True):
-    """How one price came about; nanos of the account currency per impression."""
-
-    curve: str  # whose win curve, "" for the stated default
-    value: float  # expected value of the impression
-    multiplier: float  # lambda
-    paced: float  # v_eff
-    shaded: float  # the bid that maximises expected surplus (second price: v_eff)
-    low: int  # max of floor, minimum, 1
-    high: int  # min of v_eff, resolved ceiling, maximum
-    clip: str  # "" | "raised to the floor" | "raised to the minimum" | "held at ..." | why there is no bid
-    explored: bool
-    price: int  # 0: no bid
-    win_rate: float
-    score: float
-    propensity: float
-    click: float = 0.0  # chance of a click, and
-    conversion: float = 0.0  # of a conversion per click, after features and calibration
-    impression: float = 0.0  # of the value, what being seen is worth, however often this person saw it
-    features: dict[str, tuple[float, float]] = {}  # what each does to the odds of click and conversion
-    # what the features' odds of (click, conversion) and the counts' are taken times before they are added up
-    calibration: tuple[float, float, float, float] = (0.0, 0.0, 1.0, 1.0)
-
-
-def explain_price(
-    compiled: CompiledBidding,
-    item: int,
-    ctr: float,
-    *,
-    ceiling: int,
-    segment: int,
-    auction_type: int,
-    floor: int,
-    key: int,
-    context: bytes = b"",
-    shown: int = 0,
-) -> PriceSteps:
-    """What :func:`price` does for one line item; equal to it in every number it writes. ``shown``: how often this person
-    was shown the line item, by their records (0 where nobody may be known); ``context`` empty: of nothing."""
-    factor, rate, span = (float(x) for x in compiled.segment_values[segment, :3])
-    base_value, per_click, pace, per_mean, per_conversion, conversion_rate, repeat = (
-        float(x) for x in compiled.values[item]
-    )
-    minimum, maximum = int(compiled.money[item, 1]), int(compiled.money[item, 2])
-    steps: dict[str, Any] = {
-        "curve": compiled.sources[segment],
-        "value": 0.0,
-        "multiplier": 1.0 / pace,
-        "paced": 0.0,
-        "shaded": 0.0,
-        "low": max(floor, minimum, 1),
-        "high": 0,
-        "clip": "",
-        "explored": False,
-        "price": 0,
-        "win_rate": 0.0,
-        "score": 0.0,
-        "propensity": 1.0,
-    }
-    if not 0.0 <= ctr <= 1.0:
-        return PriceSteps(**{**steps, "clip": "no bid: the click rate is not in [0, 1]"})
-    context = context or bytes(4 * len(FIELDS))
-    campaign, line_item = compiled.names[item].tolist()
-    features = explain_factors(
-        context, compiled.segment_hashes.item(segment), campaign, line_item, shown, compiled.factors
-    )
-    more_clicks = more_conversions = 1.0
-    for on_click, on_conversion in features.values():
-        more_clicks *= on_click
-        more_conversions *= on_conversion
-    if features:
-        more_clicks = min(max(more_clicks, FACTOR_MIN), FACTOR_MAX)
-        more_conversions = min(max(more_conversions, FACTOR_MIN), FACTOR_MAX)
-    exchange = 0 if segment < SEGMENTS_OF_ALL else 1 + (segment - SEGMENTS_OF_ALL) // MEDIA_N
-    calibration = compiled.calibrations[exchange, compiled.money[item, 0]].tolist()
-    click = _python(corrected)(ctr, factor * (calibration[2] + more_clicks * calibration[0]))
-    conversion = _python(corrected)(conversion_rate, calibration[3] + more_conversions * calibration[1])
-    place = np.frombuffer(context, np.uint32)[PLACE_FIELD]
-    at = int(_python(_table_at)(compiled.places, compiled.place_tables, segment, place))
-    if at < 0:
-        at = int(_python(_table_of)(compiled.segment_values, segment, click * per_mean))
-    table = compiled.tables[at]
-    steps |= {
-        "curve": compiled.sources[at],
-        "click": click,
-        "conversion": conversion,
-        "features": features,
-        "calibration": tuple(calibration),
-    }
-    for _ in range(shown if repeat < 1.0 else 0):
-        base_value *= repeat
-    value = base_value + click * (per_click + conversion * per_conversion)
-    steps["impression"] = base_value
-    if not 0.0 < value < VALUE_NANOS_MAX:
-        return PriceSteps(**{**steps, "clip": "no bid: worth nothing, or beyond belief"})
-    paced = value * pace
-    low, high = max(floor, minimum, 1), min(int(paced), ceiling, maximum)
-    steps |= {"value": value, "paced": paced, "high": high}
-    if low > high:
-        bound = "the floor" if low == floor else "the minimum"
-        return PriceSteps(**{**steps, "clip": f"no bid: {bound} is above what it may pay"})
-    shaded = paced if auction_type == 2 else _python(_shade_at)(table, paced)
-    wished = paced if auction_type == 2 else _python(best_price)(table, paced, float(low))
-    wished = min(max(wished, float(low)), float(high))
-    base = min(max(int(wished), low), high)
-    levels = [
-        min(max(int(wished * (1.0 + span * ((2 * k + 1) / EXPLORE_LEVELS - 1.0))), low), high)
-        for k in range(EXPLORE_LEVELS)
-    ]
-    chosen, propensity = base, 1.0
-    if rate > 0.0:
-        u = uniform(key ^ mix64(_EXPLORE_SALT), item)
-        if u < rate:
-            chosen = levels[min(int(u / rate * EXPLORE_LEVELS), EXPLORE_LEVELS - 1)]
-            steps["explored"] = True
-        propensity = rate / EXPLORE_LEVELS * levels.count(chosen)
-        if chosen == base:
-            propensity += 1.0 - rate
-    win_rate = _python(rate_at)(table, float(chosen))
-    score = (paced - float(chosen)) * win_rate
-    if auction_type == 2:
-        score += _python(area_at)(table, float(chosen)) - _python(area_at)(table, float(floor))
-    clip = ""
-    if shaded < low:
-        clip = "raised to the floor" if low == floor else "raised to the minimum"
-    elif shaded > high:
-        clip = (
-            f"held at the {'ceiling' if high == ceiling else 'maximum' if high == maximum else 'paced value'}"
-        )
-    return PriceSteps(
-        **{
-            **steps,
-            "shaded": float(shaded),
-            "clip": clip,
-            "price": chosen,
-            "win_rate": float(win_rate),
-            "score": float(score),
-            "propensity": propensity,
-        }
-    )
-
-
-def _python(kernel: Any) -> Any:
-    """The kernel's own Python source, run uncompiled."""
-    return kernel.py_func
