@@ -105,7 +105,10 @@ def bench_parity(
 @bench_app.command("money")
 def bench_money(
     parts: Annotated[
-        list[str] | None, typer.Option("--part", help="simulation, kills, speed; as often as wanted.")
+        list[str] | None,
+        typer.Option(
+            "--parts", "--part", help="simulation, kills, speed; as often as wanted or with commas; default all."
+        ),
     ] = None,
     operations: Annotated[int, typer.Option(min=1_000, help="Of the simulation.")] = 10_000_000,
     rounds: Annotated[int, typer.Option(min=1, help="How often a process is killed.")] = 100,
@@ -113,17 +116,20 @@ def bench_money(
     database: Annotated[
         str | None, typer.Option(help="postgresql://...; left out: SQLite in a folder of its own.")
     ] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Small: to see that it runs.")] = False,
     json: JsonOption = None,
 ) -> None:
-    """Random operations by 16 bidders over the real books, kill -9 of real processes, settlements a second."""
+    """Random operations by 16 bidders over the real books, kill -9 of real processes, settlements a second.
+
+    Ctrl-C ends it with a verdict on what was done, and exit code 130."""
     from counterpoint.bench.money import run
 
     writable(json)
     with stoppable(), shown_while(bar(counts=True)) as progress:
-        report = run.run(parts or list(run.PARTS), operations, rounds, seed, database, progress)
+        report = run.run(parts or (), operations, rounds, seed, database, progress, quick)
     Console(markup=False, highlight=False, soft_wrap=True).print(run.shown(report))
     write_json(json, report)
-    raise typer.Exit(0 if report.right else 1)
+    raise typer.Exit(run.exit_code(report))
 
 
 @bench_app.command("bidding")
