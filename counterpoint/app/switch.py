@@ -159,7 +159,10 @@ def _in_the_books_currency(settings: Settings, file: Path, wanted: str) -> list[
     try:
         engine = open_existing(settings.ledger_url)
         with engine.execution_options(reads=True).connect() as connection:
-            currency, begun = look.currency(connection), bool(connection.execute(select(ACCOUNTS.c.day).limit(1)).first())
+            currency, begun = (
+                look.currency(connection),
+                bool(connection.execute(select(ACCOUNTS.c.day).limit(1)).first()),
+            )
         engine.dispose()
     except LedgerDatabaseError as error:
         if settings.config.ledger.url is None and not (settings.data.root / "ledger.db").exists():

@@ -217,9 +217,7 @@ def run(
             str(seed + number),
         ]
         # a session of its own: Ctrl-C is for us, and its death must be ours
-        with subprocess.Popen(
-            command, stdout=subprocess.PIPE, text=True, start_new_session=True
-        ) as process:
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True) as process:
             assert process.stdout is not None
             said = ""
             for _ in range(chance.randint(0, LINES_MAX)):
