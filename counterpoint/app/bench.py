@@ -9,9 +9,8 @@ import msgspec
 import typer
 from rich.console import Console
 
-from counterpoint.app.budget_commands import bench_budget
+from counterpoint.app.budget_commands import bench_budget, finish
 from counterpoint.app.options import (
-    WIDTH_OF_FILES,
     JsonOption,
     bar,
     console,
@@ -107,7 +106,9 @@ def bench_money(
     parts: Annotated[
         list[str] | None,
         typer.Option(
-            "--parts", "--part", help="simulation, kills, speed; as often as wanted or with commas; default all."
+            "--parts",
+            "--part",
+            help="simulation, kills, speed; as often as wanted or with commas; default all.",
         ),
     ] = None,
     operations: Annotated[int, typer.Option(min=1_000, help="Of the simulation.")] = 10_000_000,
@@ -136,10 +137,17 @@ def bench_money(
 def bench_bidding(
     json: JsonOption = None,
     data: Annotated[
-        Path | None, typer.Option(help="Folder of the real logs; without it what needs them is skipped.")
+        Path | None,
+        typer.Option(
+            help="Folder of the real logs. Without it they are skipped where no --parts names their part."
+        ),
     ] = None,
     parts: Annotated[
-        list[str] | None, typer.Option(help="By name, as often as wanted or with commas; default all.")
+        list[str] | None,
+        typer.Option(
+            help="shading, simulated, learning, shock, values, delays, budget, cpa, pacing, cost; "
+            "as often as wanted or with commas; default all."
+        ),
     ] = None,
     seeds: Annotated[
         str, typer.Option(help="0-99 tune, 100-199 validate, 10000 and above test.")
@@ -147,7 +155,9 @@ def bench_bidding(
     plots: Annotated[Path | None, typer.Option(help="Draw plots (PNG) into this folder.")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Small: to see that it runs. No verdicts.")] = False,
 ) -> None:
-    """Bar by bar what the Bidding agent must show: shading, budgets, cost per acquisition, pacing, cost."""
+    """Bar by bar what the Bidding agent must show: shading, budgets, cost per acquisition, pacing, cost.
+
+    Ctrl-C keeps the parts that are finished, and ends with exit code 130."""
     from counterpoint.bench.bidding import run
     from counterpoint.bench.market.scoreboard import parse_seeds
 
@@ -155,8 +165,7 @@ def bench_bidding(
     writable_folder(plots)
     with stoppable(), shown_while(bar()) as progress:
         report, times = run.run(parts or [], parse_seeds(seeds), data, plots, quick, progress)
-    tables_on(2 * WIDTH_OF_FILES).print(run.shown(report, times))
-    run.write(report, times, json)
+    finish(report, times, json)
 
 
 bench_app.command("budget")(bench_budget)

@@ -28,6 +28,8 @@ COMMANDS = (
     ("bench", "money", "--json"),
     ("bench", "latency", "--json"),
     ("bench", "delivery", "--json"),
+    ("train", "budget", "--out"),
+    ("train", "budget", "--out", "/dev/null", "--report"),
     ("market", "play", "thin-market-v1", "--json"),
     ("market", "play", "thin-market-v1", "--log"),
     ("market", "exchange", "thin-market-v1", "--json"),
@@ -98,7 +100,15 @@ def test_ctrl_c_keeps_the_seeds_that_are_done(jobs: str, tmp_path: Path) -> None
 def test_a_money_bench_that_is_stopped_has_not_passed(tmp_path: Path) -> None:
     out = tmp_path / "money.json"
     running = _counterpoint(
-        tmp_path, "bench", "money", "--parts", "simulation,kills", "--operations", "3000000", "--json", str(out)
+        tmp_path,
+        "bench",
+        "money",
+        "--parts",
+        "simulation,kills",
+        "--operations",
+        "3000000",
+        "--json",
+        str(out),
     )
     until = time.monotonic() + 60.0
     while not [*tmp_path.glob("*/ledger.db")]:
