@@ -191,8 +191,6 @@ def train_budget(
 
 
 def _read(path: Path) -> bytes:
-    from counterpoint.base.errors import ConfigError
-
     try:
         return path.read_bytes()
     except OSError as error:
