@@ -9,9 +9,8 @@ import msgspec
 import typer
 from rich.console import Console
 
-from counterpoint.app.budget_commands import bench_budget
+from counterpoint.app.budget_commands import bench_budget, finish
 from counterpoint.app.options import (
-    WIDTH_OF_FILES,
     JsonOption,
     bar,
     console,
@@ -105,7 +104,12 @@ def bench_parity(
 @bench_app.command("money")
 def bench_money(
     parts: Annotated[
-        list[str] | None, typer.Option("--part", help="simulation, kills, speed; as often as wanted.")
+        list[str] | None,
+        typer.Option(
+            "--parts",
+            "--part",
+            help="simulation, kills, speed; as often as wanted or with commas; default all.",
+        ),
     ] = None,
     operations: Annotated[int, typer.Option(min=1_000, help="Of the simulation.")] = 10_000_000,
     rounds: Annotated[int, typer.Option(min=1, help="How often a process is killed.")] = 100,
@@ -113,27 +117,37 @@ def bench_money(
     database: Annotated[
         str | None, typer.Option(help="postgresql://...; left out: SQLite in a folder of its own.")
     ] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Small: to see that it runs.")] = False,
     json: JsonOption = None,
 ) -> None:
-    """Random operations by 16 bidders over the real books, kill -9 of real processes, settlements a second."""
+    """Random operations by 16 bidders over the real books, kill -9 of real processes, settlements a second.
+
+    Ctrl-C ends it with a verdict on what was done, and exit code 130."""
     from counterpoint.bench.money import run
 
     writable(json)
     with stoppable(), shown_while(bar(counts=True)) as progress:
-        report = run.run(parts or list(run.PARTS), operations, rounds, seed, database, progress)
+        report = run.run(parts or (), operations, rounds, seed, database, progress, quick)
     Console(markup=False, highlight=False, soft_wrap=True).print(run.shown(report))
     write_json(json, report)
-    raise typer.Exit(0 if report.right else 1)
+    raise typer.Exit(run.exit_code(report))
 
 
 @bench_app.command("bidding")
 def bench_bidding(
     json: JsonOption = None,
     data: Annotated[
-        Path | None, typer.Option(help="Folder of the real logs; without it what needs them is skipped.")
+        Path | None,
+        typer.Option(
+            help="Folder of the real logs. Without it they are skipped where no --parts names their part."
+        ),
     ] = None,
     parts: Annotated[
-        list[str] | None, typer.Option(help="By name, as often as wanted or with commas; default all.")
+        list[str] | None,
+        typer.Option(
+            help="shading, simulated, learning, shock, values, delays, budget, cpa, pacing, cost; "
+            "as often as wanted or with commas; default all."
+        ),
     ] = None,
     seeds: Annotated[
         str, typer.Option(help="0-99 tune, 100-199 validate, 10000 and above test.")
@@ -141,7 +155,9 @@ def bench_bidding(
     plots: Annotated[Path | None, typer.Option(help="Draw plots (PNG) into this folder.")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Small: to see that it runs. No verdicts.")] = False,
 ) -> None:
-    """Bar by bar what the Bidding agent must show: shading, budgets, cost per acquisition, pacing, cost."""
+    """Bar by bar what the Bidding agent must show: shading, budgets, cost per acquisition, pacing, cost.
+
+    Ctrl-C keeps the parts that are finished, and ends with exit code 130."""
     from counterpoint.bench.bidding import run
     from counterpoint.bench.market.scoreboard import parse_seeds
 
@@ -149,8 +165,7 @@ def bench_bidding(
     writable_folder(plots)
     with stoppable(), shown_while(bar()) as progress:
         report, times = run.run(parts or [], parse_seeds(seeds), data, plots, quick, progress)
-    tables_on(2 * WIDTH_OF_FILES).print(run.shown(report, times))
-    run.write(report, times, json)
+    finish(report, times, json)
 
 
 bench_app.command("budget")(bench_budget)

@@ -13,6 +13,7 @@ import pyarrow.dataset as ds
 from msgspec import Struct
 
 from counterpoint.base.errors import CounterpointError
+from counterpoint.base.plain import columns
 from counterpoint.record.schema import KEPT_WON, SCHEMA
 
 PARTS_AT_ONCE: Final = 16
@@ -92,8 +93,4 @@ def lines(bids: Sequence[RecentBid]) -> list[str]:
         )
         for bid in bids
     ]
-    widths = [max(len(row[column]) for row in (head, *rows)) for column in range(len(head))]
-    return [
-        "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip()
-        for row in (head, *rows)
-    ]
+    return columns((head, *rows))

@@ -5,14 +5,19 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta, Struct
+from msgspec.structs import fields
 
+from counterpoint.base.database import with_driver
 from counterpoint.base.errors import ConfigError
+from counterpoint.base.words import instead_of
+from counterpoint.catalog.lines import Lines
 
 Share = Annotated[float, Meta(ge=0, le=1)]
 
@@ -153,7 +158,8 @@ class Settings(Struct, frozen=True):
 
     @property
     def ledger_url(self) -> str:
-        return self.config.ledger.url or f"sqlite:///{self.data.root / 'ledger.db'}"
+        """Raises :class:`ConfigError` where its driver is not installed."""
+        return with_driver(self.config.ledger.url or f"sqlite:///{self.data.root / 'ledger.db'}")
 
     @property
     def local_url(self) -> str:
@@ -169,16 +175,43 @@ class Settings(Struct, frozen=True):
 def load_settings(path: Path) -> Settings:
     """Read a TOML configuration. Raises :class:`ConfigError` that names the file, the key and what is expected."""
     try:
-        raw = tomllib.loads(path.read_text("utf-8"))
+        text = path.read_text("utf-8")
+        raw = tomllib.loads(text)
     except FileNotFoundError as error:
         raise ConfigError(
             f"{path}: no such file. Start from examples/config.toml, or run 'counterpoint up --demo'"
         ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not valid TOML: {error}") from error
+    unknown = _unknown(raw)
+    if unknown:
+        lines = Lines(text, json=False)
+        found = sorted((lines.of(key), cure) for key, cure in unknown.items())
+        shown = "\n  ".join(f"{path}:{line}: {cure}" for line, cure in found)
+        raise ConfigError(f"unknown keys; docs/configuration.md has them all:\n  {shown}")
     try:
         config = msgspec.convert(raw, Config)
     except msgspec.ValidationError as error:
-        raise ConfigError(f"{path}: {error}. Known keys: docs/configuration.md") from error
+        at = re.search(r" - at `\$\.([\w.]+)`$", str(error))
+        line = f":{Lines(text, json=False).of(tuple(at[1].split('.')))}" if at else ""
+        raise ConfigError(f"{path}{line}: {error}. Known keys: docs/configuration.md") from error
     config.experiment.shares()
+    with_driver(config.ledger.url or "")
     return Settings(config, path.resolve().parent)
+
+
+def _unknown(raw: dict[str, Any]) -> dict[tuple[str, ...], str]:
+    """Every key that nobody reads, with its cure; all at once."""
+    top = {field.name: field.default for field in fields(Config)}
+    found: dict[tuple[str, ...], str] = {}
+    for key, value in raw.items():
+        if key not in top:
+            found[(key,)] = f"unknown key `{key}`; {instead_of(key, top)}"
+        elif isinstance(value, dict) and isinstance(top[key], Struct):
+            known = top[key].__struct_fields__
+            found |= {
+                (key, name): f"unknown key `{name}` in [{key}]; {instead_of(name, known)}"
+                for name in value
+                if name not in known
+            }
+    return found

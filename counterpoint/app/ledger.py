@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import getpass
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import date
 from decimal import Decimal, InvalidOperation
+from itertools import pairwise
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Final
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
 from sqlalchemy.engine import Connection
+from typer.core import TyperCommand
 
-from counterpoint.app.options import WIDTH_OF_FILES, ConfigOption, JsonOption, settings_of, write_json
+from counterpoint.app.options import ConfigOption, JsonOption, print_columns, settings_of, write_json
 from counterpoint.base.clock import SystemClock
+from counterpoint.base.database import with_driver
 from counterpoint.base.errors import ConfigError
 from counterpoint.base.money import NANOS_PER_UNIT
 from counterpoint.catalog.store import read_catalog
@@ -33,6 +37,10 @@ ledger_app = typer.Typer(
     help="The money: balances, findings, audit; credit, debit, refund, hold, release. See docs/ledger.md.",
 )
 PROBLEMS_SHOWN = 20
+NEGATIVE = (
+    '"{}": amounts are above 0; "ledger debit" takes from a day\'s money, "ledger credit" adds to it, '
+    '"ledger refund" gives spend back'
+)
 
 DatabaseOption = Annotated[
     str | None, typer.Option("--database", help="sqlite:///FILE or postgresql://...; left out: the system's.")
@@ -55,25 +63,45 @@ def nanos_of(text: str) -> int:
             f'"{text}" is no amount; write units of the account currency, such as 12.50'
         ) from None
     if not whole or not 0 < nanos <= BUDGET_NANOS_MAX:
+        if whole and nanos < 0:
+            raise ConfigError(NEGATIVE.format(text))
         raise ConfigError(
             f'"{text}": write an amount above 0, at most {units_text(BUDGET_NANOS_MAX)}, with at most nine decimals'
         )
     return int(nanos)
 
 
+def day_of(text: str | None) -> str | None:
+    """A local day as people write it. Raises :class:`ConfigError` for what is no date."""
+    if text is None:
+        return None
+    try:
+        day = date.fromisoformat(text).isoformat()
+    except ValueError:
+        day = ""
+    if day != text:
+        raise ConfigError(f"--day {text}: is no date; write it as 2026-11-23")
+    return day
+
+
+class AmountCommand(TyperCommand):
+    """A negative amount looks like an option, which would be all that is said of it."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        for before, word in pairwise(["", *args]):
+            if re.fullmatch(r"-[\d.,]+", word) and not re.fullmatch("--[^=]*", before):
+                raise ConfigError(NEGATIVE.format(word))
+        return super().parse_args(ctx, args)
+
+
 @contextmanager
 def _reading(database: str | None, config: Path | None) -> Iterator[Connection]:
-    engine = open_existing(database or settings_of(config).ledger_url)
+    engine = open_existing(with_driver(database) if database else settings_of(config).ledger_url)
     try:
         with engine.execution_options(reads=True).connect() as connection, connection.begin():
             yield connection
     finally:
         engine.dispose()
-
-
-def _out() -> Console:
-    out = Console(markup=False, highlight=False)
-    return out if out.is_terminal else Console(width=WIDTH_OF_FILES, markup=False, highlight=False)
 
 
 # ---- looking
@@ -119,7 +147,8 @@ def balances(
     config: ConfigOption = None,
     json: JsonOption = None,
 ) -> None:
-    """Every account: budget, spent, reserved, held, free, overspend."""
+    """Every account: budget, spent, reserved, held, free, overspend. Four decimals here, to the nano with --json."""
+    day = day_of(day)
     with _reading(database, config) as connection:
         accounts, items = look.balances(connection, day, campaign)
         currency = look.currency(connection)
@@ -143,24 +172,34 @@ def balances(
         for i in items
     ]
     write_json(json, {"currency": currency, "accounts": rows, "line_items": item_rows})
-    out = _out()
-    out.print(_table(f"accounts, {currency}", rows))
+    _print_money(
+        f"accounts, {currency}: budget (with credits and debits) = spent (less refunds) + reserved + held + free",
+        rows,
+    )
     if lines:
-        out.print(_table(f"line items, {currency}", item_rows))
+        _print_money(f"line items, {currency}", item_rows)
 
 
-def _table(title: str, rows: list[dict[str, object]]) -> Table:
-    table = Table(title=title)
-    for name in rows[0] if rows else ():
-        table.add_column(name.removesuffix("_nanos"), justify="right" if name.endswith("_nanos") else "left")
-    for row in rows:
-        table.add_row(
-            *(
-                units_text(value) if name.endswith("_nanos") and isinstance(value, int) else str(value)
-                for name, value in row.items()
-            )
-        )
-    return table
+# what stands in the columns after credits, holds and refunds
+HEADS: Final = {"on_time_nanos": "spent on time", "late_nanos": "spent late", "stopped": "stopped by"}
+
+
+def _print_money(title: str, rows: Sequence[Mapping[str, object]]) -> None:
+    if not rows:
+        typer.echo(f"{title}: none")
+        return
+    names = list(rows[0])
+    heads = tuple(HEADS.get(name, name.removesuffix("_nanos").replace("_", " ")) for name in names)
+    cells = [
+        tuple(f"{_units(value):,.4f}" if isinstance(value, int) else str(value) for value in row.values())
+        for row in rows
+    ]
+    right = [k for k, name in enumerate(names) if name.endswith("_nanos")]
+    print_columns(title, [heads, *cells], right)
+
+
+def _units(nanos: int) -> Decimal:
+    return Decimal(nanos) / NANOS_PER_UNIT
 
 
 @ledger_app.command()
@@ -177,12 +216,11 @@ def findings(
     if not found:
         typer.echo("no finding waits")
         return
-    table = Table(title="findings: counterpoint ledger accept ID, or reject ID")
-    for name in ("id", "kind", "bid or place", "campaign", "amount", "state", "note"):
-        table.add_column(name)
-    for f in found:
-        table.add_row(str(f.id), f.kind, f.ref, f.campaign_id, units_text(f.amount_nanos), f.state, f.note)
-    _out().print(table)
+    head = ("id", "kind", "bid or place", "campaign", "amount", "state", "note")
+    rows = [
+        (str(f.id), f.kind, f.ref, f.campaign_id, units_text(f.amount_nanos), f.state, f.note) for f in found
+    ]
+    print_columns("findings: counterpoint ledger accept ID, or reject ID", [head, *rows], right=[4])
 
 
 @ledger_app.command()
@@ -196,14 +234,12 @@ def adjustments(
     if not found:
         typer.echo("nobody has adjusted anything")
         return
-    table = Table(title="adjustments")
-    for name in ("key", "kind", "campaign", "day", "bid or finding", "amount", "author", "reason"):
-        table.add_column(name)
-    for a in found:
-        table.add_row(
-            a.key, a.kind, a.campaign_id, a.day, a.ref, units_text(a.amount_nanos), a.author, a.reason
-        )
-    _out().print(table)
+    head = ("key", "kind", "campaign", "day", "bid or finding", "amount", "author", "reason")
+    rows = [
+        (a.key, a.kind, a.campaign_id, a.day, a.ref, units_text(a.amount_nanos), a.author, a.reason)
+        for a in found
+    ]
+    print_columns("adjustments", [head, *rows], right=[5])
 
 
 # ---- changing
@@ -213,7 +249,7 @@ def adjustments(
 def _writing(config: Path | None, database: str | None) -> Iterator[Ledger]:
     """The books beside the running ledger, which says on the bus what was done here."""
     settings = settings_of(config)
-    url = database or settings.ledger_url
+    url = with_driver(database) if database else settings.ledger_url
     open_existing(url).dispose()  # a mistyped address makes no new books
     ledger = Ledger(url, read_catalog(settings.catalog_url))
     try:
@@ -241,7 +277,7 @@ def _order(
     line_item: str = "",
 ) -> None:
     now_ns = SystemClock().now_ns()
-    nanos = nanos_of(amount)
+    nanos, day = nanos_of(amount), day_of(day)
     with _writing(config, database) as ledger:
         order = Order(
             key=key,
@@ -271,7 +307,7 @@ def _order_command(kind: str, help: str) -> None:
     ) -> None:
         _order(kind, campaign, amount, day, key, reason, author, config, database)
 
-    ledger_app.command(kind, help=help)(command)
+    ledger_app.command(kind, help=help, cls=AmountCommand)(command)
 
 
 _order_command("credit", "More money for a campaign's day, beyond its budget (and its lifetime budget).")
@@ -282,7 +318,7 @@ _order_command("hold", "Set free money of a day aside: nobody bids it until it i
 _order_command("release", "Give held money back to its day.")
 
 
-@ledger_app.command()
+@ledger_app.command(cls=AmountCommand)
 def refund(
     campaign: CampaignArgument,
     amount: AmountArgument,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Annotated
@@ -15,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from counterpoint.app.config import Settings, load_settings
 from counterpoint.base.errors import ConfigError, Stopped
+from counterpoint.base.plain import columns, stacked
 
 WIDTH_OF_FILES = 120  # of tables where there is no terminal to say how wide
 
@@ -91,6 +92,15 @@ def tables_on(width: int = WIDTH_OF_FILES) -> Console:
     told = os.environ.get("COLUMNS", "").isdigit()
     out = Console(markup=False, highlight=False)
     return out if out.is_terminal or told else Console(width=width, markup=False, highlight=False)
+
+
+def print_columns(title: str, rows: Sequence[Sequence[str]], right: Collection[int] = ()) -> None:
+    """Ids and amounts whole, the head first: in columns, below each other on a terminal that is too narrow for them."""
+    out = Console(markup=False, highlight=False, soft_wrap=True)
+    lines = columns(rows, right)
+    if out.is_terminal and max(map(len, lines)) > out.width:
+        lines = stacked(rows, out.width)
+    out.print("\n".join([*([title] if title else []), *lines]))
 
 
 def bar(counts: bool = False) -> Progress:

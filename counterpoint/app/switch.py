@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import msgspec
+from sqlalchemy import select
 
 from counterpoint.app.config import Settings
 from counterpoint.app.system import connect_bus
@@ -22,6 +23,9 @@ from counterpoint.coordination.targets import AGENTS
 from counterpoint.events import subjects
 from counterpoint.events.decisions import CatalogChanged, StopChanged
 from counterpoint.events.event import Event
+from counterpoint.ledger import look
+from counterpoint.ledger.migrate import open_existing
+from counterpoint.ledger.tables import ACCOUNTS, LedgerDatabaseError
 
 CONFIRM_WAIT_S = 2.0
 BUS_WAIT_S = 1.0
@@ -124,8 +128,10 @@ async def _tell(settings: Settings, subject: str, event: Event) -> str:
 
 
 async def load_into(settings: Settings, file: Path) -> list[str]:
-    """Check a catalog, store it, tell the parts. Raises the catalog's own error; then nothing was changed."""
+    """Check a catalog, store it, tell the parts. Raises the catalog's own error, or :class:`ConfigError` where the books are
+    in another currency; then nothing was changed."""
     loaded = check_catalog(file, SystemClock().now_ns())
+    unasked = _in_the_books_currency(settings, file, loaded.catalog.account_currency)
     settings.data.make()
     save_catalog(settings.catalog_url, loaded.catalog)
     now_ns = SystemClock().now_ns()
@@ -141,6 +147,31 @@ async def load_into(settings: Settings, file: Path) -> list[str]:
     warnings = [f"warning: {found}" for found in loaded.warnings]
     return [
         *warnings,
+        *unasked,
         f"catalog {loaded.catalog.digest[:12]} with {len(loaded.catalog.line_items)} line items in place",
         told,
     ]
+
+
+def _in_the_books_currency(settings: Settings, file: Path, wanted: str) -> list[str]:
+    """The ledger would refuse another one, in its log. Returns a warning where the books cannot be asked; a ledger that has
+    not begun takes any."""
+    try:
+        engine = open_existing(settings.ledger_url)
+        with engine.execution_options(reads=True).connect() as connection:
+            currency, begun = (
+                look.currency(connection),
+                bool(connection.execute(select(ACCOUNTS.c.day).limit(1)).first()),
+            )
+        engine.dispose()
+    except LedgerDatabaseError as error:
+        if settings.config.ledger.url is None and not (settings.data.root / "ledger.db").exists():
+            return []  # it makes its books when it starts
+        return [f"warning: the ledger's currency could not be asked: {error}"]
+    if not begun or currency == wanted:
+        return []
+    raise ConfigError(
+        f"{file}: account_currency is {wanted}, the ledger's books are in {currency}, and amounts of two currencies cannot be "
+        f"added up; nothing was changed. Set account_currency to {currency} (what is bought in {wanted} is converted by "
+        "[rates]), or start a system of its own with another data_dir"
+    )

@@ -220,7 +220,8 @@ def _refund(work: Work, account: Account, order: Order) -> Outcome:
         row = _settlement(work, order.bid_id)
         if row is None:
             return Outcome(
-                False, f"no settlement of bid {order.bid_id} is kept; refund its campaign's day without --bid"
+                False,
+                f"no settlement of bid {order.bid_id} is kept: not booked yet, or older than keep_days; try again in a moment",
             )
         if (row.campaign_id, row.day) != (account.campaign_id, account.day):
             return Outcome(False, f"bid {order.bid_id} was booked for {row.campaign_id} {row.day}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -27,6 +28,8 @@ COMMANDS = (
     ("bench", "money", "--json"),
     ("bench", "latency", "--json"),
     ("bench", "delivery", "--json"),
+    ("train", "budget", "--out"),
+    ("train", "budget", "--out", "/dev/null", "--report"),
     ("market", "play", "thin-market-v1", "--json"),
     ("market", "play", "thin-market-v1", "--log"),
     ("market", "exchange", "thin-market-v1", "--json"),
@@ -66,7 +69,7 @@ def _counterpoint(folder: Path, *words: str) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "TMPDIR": str(folder)},
     )
 
 
@@ -92,6 +95,37 @@ def test_ctrl_c_keeps_the_seeds_that_are_done(jobs: str, tmp_path: Path) -> None
     assert "Traceback" not in told
     assert not out
     assert keep.read_bytes().endswith(b"\n")
+
+
+def test_a_money_bench_that_is_stopped_has_not_passed(tmp_path: Path) -> None:
+    out = tmp_path / "money.json"
+    running = _counterpoint(
+        tmp_path,
+        "bench",
+        "money",
+        "--parts",
+        "simulation,kills",
+        "--operations",
+        "3000000",
+        "--json",
+        str(out),
+    )
+    until = time.monotonic() + 60.0
+    while not [*tmp_path.glob("*/ledger.db")]:
+        assert running.poll() is None
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    time.sleep(0.5)
+    running.send_signal(signal.SIGINT)
+    said, _ = running.communicate(timeout=120.0)
+    assert running.returncode == 130
+    report = json.loads(out.read_text())
+    done = report["simulation"]["operations"]
+    assert said.splitlines()[-1] == (
+        f"stopped after {done:,} of 3,000,000 operations, 0 of 100 kills; what ran held"
+    )
+    assert report["stopped"] is True
+    assert report["asked"]["operations"] == 3_000_000
 
 
 def test_an_error_stands_alone_and_tables_are_as_wide_as_columns_says(tmp_path: Path) -> None:

@@ -286,7 +286,11 @@ async def test_a_taken_port_is_named_with_its_cure(tmp_path: Path) -> None:
     ("config", "catalog", "words"),
     [
         ('catalog = "nowhere.toml"', "", "cannot be read"),
-        ("[bidder]\nprot = 1", "", "unknown field `prot`"),
+        (
+            "[bidder]\nprot = 1",
+            "",
+            "counterpoint.toml:2: unknown key `prot` in [bidder]; did you mean 'port'?",
+        ),
         ("[bidder]\nport = 99999", "", "`int` <= 65535"),
         ("bidder = [", "", "not valid TOML"),
         ("[experiment]\nno_agents = 0.9\nno_budget = 0.2", "", "[experiment] the shares"),

@@ -10,9 +10,11 @@ import pytest
 from sqlalchemy import text
 from typer.testing import CliRunner
 
+from counterpoint.app.cli import app
+from counterpoint.app.demo import example_catalog
 from counterpoint.app.ledger import ledger_app, nanos_of
 from counterpoint.base.errors import ConfigError
-from counterpoint.catalog.store import save_catalog
+from counterpoint.catalog.store import read_catalog, save_catalog
 from counterpoint.ledger.tables import LedgerDatabaseError, connect
 from tests.ledger.build import DAY, NOW, UNIT, Desk, S, campaign, catalog, notice
 
@@ -66,8 +68,8 @@ def test_orders_are_carried_out_once(system: Path, engine_url: str) -> None:
     assert _run("release", "c1", "1", "--key", "k5", *words).exit_code == 0
     assert _run("debit", "c1", "1", "--key", "k6", *words).exit_code == 0
     shown = _run("balances", "--lines", "--config", str(system))
-    assert "11.50" in shown.output, "10 and 2.50 less 1"
-    assert "4.00" in shown.output, "held"
+    assert "11.5000" in shown.output, "10 and 2.50 less 1"
+    assert "4.0000" in shown.output, "held"
     done = _run("adjustments", "--config", str(system))
     assert all(key in done.output for key in ("k1", "k2", "k4", "k5", "k6"))
     assert "k3" not in done.output
@@ -105,3 +107,61 @@ def test_what_is_no_amount_is_refused(text: str) -> None:
 def test_amounts_are_exact() -> None:
     assert nanos_of("12.50") == 12_500_000_000
     assert nanos_of("0.000000001") == 1
+
+
+def test_balances_are_never_cut_and_add_up(engine_url: str, tmp_path: Path) -> None:
+    name = "harbor-bookings-of-the-autumn-campaign-2026"
+    desk = Desk(engine_url, campaign(name, units=1_234_567))
+    granted = desk.grant(campaign_id=name, nanos=UNIT)
+    desk.tell(notice("bid1", granted.allowance_id, campaign_id=name, paid=123_456_789), at=NOW + S)
+    desk.ledger.close()
+    out = tmp_path / "balances.json"
+    done = _run("balances", "--database", engine_url, "--json", str(out))
+    _, head, row = done.output.splitlines()
+    assert "spent on time" in head
+    assert row.split()[:4] == [name, DAY, "1,234,567.0000", "0.1235"]
+    account = json.loads(out.read_text())["accounts"][0]
+    assert account["on_time_nanos"] == 123_456_789
+    parts = ("on_time", "late", "reserved", "held", "free")
+    assert account["budget_nanos"] == sum(account[f"{part}_nanos"] for part in parts)
+    assert "none" in _run("balances", "--database", engine_url, "--campaign", "nobody").output
+
+
+@pytest.mark.parametrize("amount", [("-1",), ("-12.50",), ("--", "-1")])
+def test_a_negative_amount_is_answered_with_what_to_use(system: Path, amount: tuple[str, ...]) -> None:
+    options = ("--key", "k", "--reason", "r", "--config", str(system))
+    for kind in ("credit", "refund"):
+        with pytest.raises(ConfigError, match='amounts are above 0; "ledger debit" takes'):
+            raise _run(kind, *options, "c1", *amount).exception
+    assert _run("credit", "c1", "1", *options[:2], "--reason", "-1", *options[4:]).exit_code == 0
+
+
+@pytest.mark.parametrize("day", ["2026-13-40", "20261123", "today"])
+def test_what_is_no_day_is_refused(system: Path, day: str) -> None:
+    options = ("--key", "k", "--reason", "r", "--config", str(system))
+    for words in (("credit", "c1", "1", *options, "--day", day), ("balances", "--day", day, *options[-2:])):
+        with pytest.raises(ConfigError, match="is no date; write it as 2026-11-23"):
+            raise _run(*words).exception
+
+
+def test_a_bid_that_is_not_booked_cannot_be_refunded_yet(system: Path) -> None:
+    words = ("--key", "k", "--reason", "r", "--day", DAY, "--config", str(system))
+    done = _run("refund", "c1", "1", "--bid", "bid2", *words)
+    assert done.exit_code == 1
+    assert "not booked yet, or older than keep_days; try again in a moment" in done.output
+
+
+def test_a_catalog_in_another_currency_than_the_books_is_not_loaded(system: Path, tmp_path: Path) -> None:
+    text = example_catalog("demo").read_text("utf-8")
+    chf = tmp_path / "chf.toml"
+    text = text.replace('account_currency = "USD"', 'account_currency = "CHF"')
+    chf.write_text(text.replace('EUR = "1.08"', 'EUR = "1.08"\nUSD = "0.9"'), "utf-8")
+    before = read_catalog(f"sqlite:///{tmp_path / 'var' / 'catalog.db'}").digest
+    done = CliRunner().invoke(app, ["catalog", "load", str(chf), "--config", str(system)])
+    assert isinstance(done.exception, ConfigError)
+    assert "the ledger's books are in USD" in str(done.exception)
+    assert "Set account_currency to USD" in str(done.exception)
+    assert read_catalog(f"sqlite:///{tmp_path / 'var' / 'catalog.db'}").digest == before
+    fresh = tmp_path / "fresh.toml"
+    fresh.write_text('catalog = "none.toml"\ndata_dir = "fresh"\n', "utf-8")
+    assert CliRunner().invoke(app, ["catalog", "load", str(chf), "--config", str(fresh)]).exit_code == 0

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from rich.progress import Progress
 from sqlalchemy import text
 
-from counterpoint.bench.money import kills, speed, world
+from counterpoint.base.errors import ConfigError
+from counterpoint.bench.money import kills, run, speed, world
 from counterpoint.bench.money.invariants import InvariantBroken
 from counterpoint.events.money import SettlementNoticed
 from counterpoint.ledger.tables import connect
@@ -100,3 +102,16 @@ def test_what_the_stream_holds_is_counted_without_repeats() -> None:
 def test_every_size_of_batch_books_the_same(engine_url: str) -> None:
     results = speed.run(engine_url, 700)
     assert [r.batch for r in results] == list(speed.BATCHES)
+
+
+def test_quick_runs_all_parts_and_an_unknown_one_is_told() -> None:
+    report = run.run((), 10_000_000, 100, 1, None, Progress(disable=True), quick=True)
+    assert report.right
+    assert not report.stopped
+    assert run.exit_code(report) == 0
+    assert report.asked.parts == run.PARTS
+    assert report.kills is not None
+    assert report.kills.rounds == run.QUICK_ROUNDS
+    assert len(report.speed) == len(speed.BATCHES)
+    with pytest.raises(ConfigError, match="did you mean 'kills'"):
+        run.chosen(["speed,kill"])

@@ -5,14 +5,15 @@ on a day, it would have brought value x (x' / x)^b, the same b for all arms; b =
 spend on a day could not be bought that day, and its money goes to the others in proportion. Each day's total is the logged
 one. Every splitter sees only earlier days, and of them only what its own split would have brought.
 
-Columns: ``date`` (2017-04-01) or ``month`` and ``day`` (April, 1); the arm, by default ``campaign_number`` and ``placement``;
-``cost``; and the value, by default ``revenue``. Others are passed over. Rows of one day and arm are summed.
+Columns (:class:`Columns`): the day, ``date`` or ``day`` (2017-04-01), or ``month`` and ``day`` (April, 1); the arm, by default
+``campaign_number`` and ``placement``; the spend, by default ``cost``; and the value, by default ``revenue``. Others are passed
+over. Rows of one day and arm are summed.
 """
 
 from __future__ import annotations
 
 import datetime
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -34,6 +35,15 @@ BLOCK_DAYS: Final = 7  # of the bootstrap
 RESAMPLES: Final = 5_000
 
 
+class Columns(Struct, frozen=True, kw_only=True):
+    """What the columns of a table are called."""
+
+    arm: tuple[str, ...] = ARM
+    spend: str = "cost"
+    value: str = "revenue"
+    date: str | None = None  # None: date, or month and day, or day
+
+
 class Log(Struct, frozen=True, kw_only=True):
     arms: tuple[str, ...]
     days: tuple[int, ...]  # ordinals or month x 100 + day
@@ -43,18 +53,19 @@ class Log(Struct, frozen=True, kw_only=True):
     left_out_spend: float  # their share
 
 
-def read(path: Path, arm: Sequence[str] = ARM, value: str = "revenue", sort: bool = False) -> Log:
+def read(path: Path, named: Columns | None = None, sort: bool = False) -> Log:
     """Raises :class:`LogError` naming file, row and cure: a missing column, a day out of order (unless ``sort``), a number
     that is none or negative, an empty or broken file."""
+    named = named or Columns()
     table = LogTable(path)
-    dated = "date" in table.header
-    when = [table.column("date")] if dated else [table.column("month"), table.column("day")]
-    named = [table.column(name) for name in arm]
-    cost_at, value_at = table.column("cost"), table.column(value)
+    when, iso = _when(table, named.date)
+    arms = [_column(table, name, "--arm") for name in named.arm]
+    cost_at, value_at = _column(table, named.spend, "--spend"), _column(table, named.value, "--value")
+    amounts = ((cost_at, named.spend), (value_at, named.value))
     sums: dict[tuple[int, str], list[float]] = {}
     last, row = 0, 0
     for row, cells in enumerate(table.rows(), start=1):
-        day = _day(path, row, [cells[i] for i in when], dated)
+        day = _day(table, row, [cells[i] for i in when], iso)
         if day < last and not sort:
             raise at_row(
                 path,
@@ -63,8 +74,8 @@ def read(path: Path, arm: Sequence[str] = ARM, value: str = "revenue", sort: boo
                 "sort the rows by day, or say --sort",
             )
         last = max(last, day)
-        numbers = [_number(path, row, cells[i], name) for i, name in ((cost_at, "cost"), (value_at, value))]
-        held = sums.setdefault((day, " / ".join(cells[i].strip() for i in named)), [0.0, 0.0])
+        numbers = [_number(path, row, cells[i], name) for i, name in amounts]
+        held = sums.setdefault((day, " / ".join(cells[i].strip() for i in arms)), [0.0, 0.0])
         held[0] += numbers[0]
         held[1] += numbers[1]
     if row == 0:
@@ -79,8 +90,8 @@ def read(path: Path, arm: Sequence[str] = ARM, value: str = "revenue", sort: boo
     kept = spend.sum(axis=0) > ARM_SHARE_LEAST * whole
     if kept.sum() < 2 or len(days) <= WARM_UP_DAYS:
         raise LogError(
-            f"{path}: {int(kept.sum())} arms with spend over {len(days)} days; "
-            f"give at least 2 arms and {WARM_UP_DAYS + 1} days, or name other columns with --arm"
+            f"{path}: {int(kept.sum())} arms ({' and '.join(named.arm)}) with spend ({named.spend}) over {len(days)} days; "
+            f"give at least 2 arms and {WARM_UP_DAYS + 1} days, or {_say(table, '--arm')}"
         )
     return Log(
         arms=tuple(name for name, k in zip(names, kept, strict=True) if k),
@@ -92,15 +103,41 @@ def read(path: Path, arm: Sequence[str] = ARM, value: str = "revenue", sort: boo
     )
 
 
-def _day(path: Path, row: int, cells: list[str], dated: bool) -> int:
+def _say(table: LogTable, option: str) -> str:
+    return f"say {option} COLUMN; the file has: {', '.join(table.header)}"
+
+
+def _column(table: LogTable, name: str, option: str) -> int:
+    if name not in table.header:
+        raise LogError(f"{table.path}, line 1: column {name!r} is missing; {_say(table, option)}")
+    return table.header.index(name)
+
+
+def _when(table: LogTable, date: str | None) -> tuple[list[int], bool]:
+    """The columns that say the day, and whether as 2017-04-01."""
+    header = table.header
+    if date is not None:
+        return [_column(table, date, "--date")], True
+    if "date" not in header and {"month", "day"} <= set(header):
+        return [header.index("month"), header.index("day")], False
+    for name in ("date", "day"):
+        if name in header:
+            return [header.index(name)], True
+    raise LogError(
+        f"{table.path}, line 1: no column of days (date, day, or month and day); {_say(table, '--date')}"
+    )
+
+
+def _day(table: LogTable, row: int, cells: list[str], iso: bool) -> int:
     try:
-        if dated:
+        if iso:
             return datetime.date.fromisoformat(cells[0].strip()).toordinal()
         # no year: months count in the order of the calendar
         return datetime.date(2001, MONTHS[cells[0].strip().lower()], int(cells[1])).toordinal()
     except (ValueError, KeyError):
-        cure = "write it as 2017-04-01" if dated else "write the month as April and the day as a number"
-        raise at_row(path, row, f"{' '.join(cells)!r} is no day", cure) from None
+        cure = "write it as 2017-04-01" if iso else "write the month as April and the day as a number"
+        problem = f"{' '.join(cells)!r} is no day"
+        raise at_row(table.path, row, problem, f"{cure}, or {_say(table, '--date')}") from None
 
 
 def _number(path: Path, row: int, cell: str, name: str) -> float:
@@ -180,47 +217,81 @@ def walkers(log: Log) -> dict[str, Walker]:
 
 
 def daily(
-    path: Path,
-    arm: Sequence[str] = ARM,
-    value: str = "revenue",
-    sort: bool = False,
+    path: Path, named: Columns | None = None, sort: bool = False, plots: Path | None = None
 ) -> PartResult:
-    log = read(path, arm, value, sort)
-    rows, verdicts = [], []
+    """``plots``: folder for a PNG of what every rule has captured, day by day."""
+    named = named or Columns()
+    log = read(path, named, sort)
+    against: list[tuple[str, ...]] = []
+    captured: list[tuple[str, ...]] = []
+    verdicts: list[Verdict] = []
+    paths: dict[float, dict[str, Floats]] = {}
+    rules = list(walkers(log))
     for bend in BENDS:
         top = best(log, bend)[WARM_UP_DAYS:]
         found = {name: walk(log, bend, split)[WARM_UP_DAYS:] for name, split in walkers(log).items()}
-        logged = log.value.sum(axis=1)[WARM_UP_DAYS:]
-        for name, brought in {**found, "as logged": logged}.items():
-            rows.append((f"b = {bend:g}", name, f"{brought.sum():,.0f}", f"{brought.sum() / top.sum():.3f}"))
+        found["as logged"] = log.value.sum(axis=1)[WARM_UP_DAYS:]
+        paths[bend] = {**found, "best split": top}
+        days = top.size
+        captured.append(
+            (f"{bend:g}", *(f"{brought.sum():,.0f}" for brought in found.values()), f"{top.sum():,.0f}")
+        )
+        gaps = {other: _gap(found["agent"], found[other]) for other in rules if other != "agent"}
+        cells = [f"{gap.value:+.1f} % [{gap.low:.1f}, {gap.high:.1f}]" for gap in gaps.values()]
+        against.append((f"{bend:g}", *cells, f"{found['agent'].sum() / top.sum():.3f}"))
         verdicts += [
             Verdict(
-                bar=f"b = {bend:g}: agent against {against}, observational",
+                bar=f"b = {bend:g}: agent against {other}, observational",
                 kind=Bar.REPORTED,
                 target=None,
-                measured=_gap(found["agent"], found[against]),
-                behind=f"{len(logged)} days, blocks of {BLOCK_DAYS}",
+                measured=gap,
+                behind=f"{days} days, blocks of {BLOCK_DAYS}",
                 unit="%",
             )
-            for against in found
-            if against != "agent"
+            for other, gap in gaps.items()
         ]
+    if plots is not None:
+        plot(paths, named.value, plots / "daily.png")
     return PartResult(
         part="daily",
         verdicts=tuple(verdicts),
         tables=(
             Table(
-                title=f"captured {value} after {WARM_UP_DAYS} days",
-                head=("counterfactual", "splitter", value, "of the best split by the counterfactual"),
-                rows=tuple(rows),
+                title=f"captured {named.value}, agent against the others, after {WARM_UP_DAYS} days, blocks of {BLOCK_DAYS}",
+                head=("b", *(rule for rule in rules if rule != "agent"), "agent, of the best"),
+                rows=tuple(against),
+            ),
+            Table(
+                title=f"captured {named.value} after {WARM_UP_DAYS} days",
+                head=("b", *rules, "as logged", "best split by the counterfactual"),
+                rows=tuple(captured),
             ),
         ),
         notes=(
             "observational: spend was chosen by the company; the counterfactual value x (x' / x)^b is assumed, not measured",
-            f"{len(log.arms)} arms ({' and '.join(arm)}), {len(log.days)} days; {log.left_out} arms with {log.left_out_spend:.2%} "
+            f"{len(log.arms)} arms ({' and '.join(named.arm)}), {len(log.days)} days; {log.left_out} arms with {log.left_out_spend:.2%} "
             "of the spend left out as too small",
         ),
     )
+
+
+def plot(paths: dict[float, dict[str, Floats]], value: str, path: Path) -> None:
+    """PNG: value captured so far by each rule, a panel for each ``b``."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
+    figure, grid = plt.subplots(2, 2, figsize=(10, 6.4), layout="constrained", sharex=True)
+    for axes, (bend, found) in zip(grid.ravel(), paths.items(), strict=True):
+        for name, brought in found.items():
+            style = {"best split": "--", "as logged": ":"}.get(name, "-")
+            days = np.arange(WARM_UP_DAYS, WARM_UP_DAYS + brought.size) + 1
+            axes.plot(days, brought.cumsum(), style, label=name, linewidth=1.3)
+        axes.set(title=f"b = {bend:g}", xlabel="day", ylabel=f"captured {value}")
+    grid[0, 0].legend(loc="upper left", fontsize=8)
+    figure.savefig(path, dpi=80)
+    plt.close(figure)
 
 
 def _gap(mine: Floats, theirs: Floats) -> Measured:

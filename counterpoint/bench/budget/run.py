@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
@@ -10,9 +9,10 @@ from typing import Final
 from rich.progress import Progress
 
 from counterpoint.base.errors import ConfigError
-from counterpoint.bench.bidding.run import Line, Report, Settings, Times, Timing
+from counterpoint.base.words import instead_of, names_of
+from counterpoint.bench.bidding.run import Line, Report, Settings, Times, one_by_one
 from counterpoint.bench.bidding.verdict import PartResult
-from counterpoint.bench.budget.daily import ARM, daily
+from counterpoint.bench.budget.daily import Columns, daily
 from counterpoint.bench.budget.splits import splits, tilt
 from counterpoint.bench.budget.together import together
 
@@ -20,10 +20,11 @@ PARTS: Final = ("splits", "tilt", "together", "daily")
 
 
 def chosen(names: Sequence[str]) -> tuple[str, ...]:
-    wanted = [name.strip() for given in names for name in given.split(",") if name.strip()]
+    """In the order of :data:`PARTS`, all where none is named. Raises :class:`ConfigError` with a cure."""
+    wanted = names_of(names)
     for name in wanted:
         if name not in PARTS:
-            raise ConfigError(f"bench budget has no part {name!r}; there are: {', '.join(PARTS)}")
+            raise ConfigError(f"bench budget has no part {name!r}; {instead_of(name, PARTS)}")
     return tuple(name for name in PARTS if not wanted or name in wanted)
 
 
@@ -32,30 +33,30 @@ def run(
     seeds: tuple[int, ...],
     *,
     table: Path | None = None,
-    arm: Sequence[str] = (),
-    value: str = "revenue",
+    named: Columns | None = None,
     sort: bool = False,
     keep: Path | None = None,
     plots: Path | None = None,
     quick: bool = False,
     progress: Progress | None = None,
 ) -> tuple[Report, Times]:
-    """``table``: the daily log; alone it is the only part run. ``keep``: folder where true curves are kept between runs."""
+    """``table``: the daily log, its columns ``named``; alone it is the only part run. ``keep``: folder where true curves are
+    kept between runs."""
+    parts = ("daily",) if table is not None and not names else chosen(names)
+    if table is None and "daily" in names_of(names):
+        raise ConfigError("part daily needs a table: --daily FILE; its columns are in docs/benchmarks.md")
     if plots is not None:
         plots.mkdir(parents=True, exist_ok=True)
-    parts = ("daily",) if table is not None and not names else chosen(names)
-    results: list[PartResult] = []
-    timings: list[Timing] = []
-    for name in parts:
-        report = _reporter(progress, name)
-        begun = time.perf_counter()
-        results.append(_part(name, seeds, table, arm, value, sort, keep, plots, quick, report))
-        timings.append(Timing(part=name, seconds=time.perf_counter() - begun))
-        report("done", 1.0)
+
+    def one(name: str, report: Callable[[str, float], None]) -> PartResult:
+        return _part(name, seeds, table, named or Columns(), sort, keep, plots, quick, report)
+
+    results, timings, stopped = one_by_one(parts, one, progress)
     lines = [Line(part=r.part, verdict=v, says=v.line(quick)) for r in results for v in r.verdicts]
-    settings = Settings(parts=parts, seeds=seeds, data=table is not None, quick=quick)
+    seeded = seeds if parts != ("daily",) else ()  # a log is played once
+    settings = Settings(parts=parts, seeds=seeded, data=table is not None, quick=quick)
     return (
-        Report(settings=settings, lines=lines, parts=results),
+        Report(settings=settings, stopped=stopped, lines=lines, parts=results),
         Times(lines=[], parts=[], timings=timings),
     )
 
@@ -64,8 +65,7 @@ def _part(
     name: str,
     seeds: tuple[int, ...],
     table: Path | None,
-    arm: Sequence[str],
-    value: str,
+    named: Columns,
     sort: bool,
     keep: Path | None,
     plots: Path | None,
@@ -82,11 +82,4 @@ def _part(
         return together(seeds, report)
     if table is None:
         return PartResult(part=name, skipped=("no table; --daily FILE names one: docs/benchmarks.md",))
-    return daily(table, arm or ARM, value=value, sort=sort)
-
-
-def _reporter(progress: Progress | None, name: str) -> Callable[[str, float], None]:
-    if progress is None:
-        return lambda label, share: None
-    task = progress.add_task(name, total=1.0)
-    return lambda label, share: progress.update(task, completed=share, description=f"{name}: {label}")
+    return daily(table, named, sort, plots)

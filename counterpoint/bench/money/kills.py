@@ -197,13 +197,17 @@ def run(
     seed: int,
     messages: int = 200,
     progress: Callable[[int], None] | None = None,
+    enough: Callable[[], bool] = lambda: False,
 ) -> KillsResult:
-    """Kill ``rounds`` times. Raises :class:`InvariantBroken` at the first round after which the books are not right."""
+    """Kill ``rounds`` times, or until ``enough``. Raises :class:`InvariantBroken` at the first round after which the books are not right."""
     chance = random.Random(seed)
     began = time.monotonic()
     killed = settlements = 0
     position = (0, 0)
+    done = 0
     for number in range(rounds):
+        if enough():
+            break
         command = [
             sys.executable,
             "-m",
@@ -212,7 +216,8 @@ def run(
             str(messages),
             str(seed + number),
         ]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        # a session of its own: Ctrl-C is for us, and its death must be ours
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True) as process:
             assert process.stdout is not None
             said = ""
             for _ in range(chance.randint(0, LINES_MAX)):
@@ -223,9 +228,10 @@ def run(
         killed += process.returncode == -signal.SIGKILL
         committed = int(next((w for w in [*reversed(rest), said] if w.isdigit()), 0))
         settlements, position = _look(engine_url, number, committed, position)
+        done = number + 1
         if progress is not None:
-            progress(number + 1)
-    return KillsResult(rounds, killed, settlements, position[0], round(time.monotonic() - began, 1), ())
+            progress(done)
+    return KillsResult(done, killed, settlements, position[0], round(time.monotonic() - began, 1), ())
 
 
 def _look(

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from counterpoint.base.errors import ConfigError
+from counterpoint.bench.bidding.run import shown
 from counterpoint.bench.budget import from_log, run
-from counterpoint.bench.budget.daily import best, daily, read, walk, walkers
+from counterpoint.bench.budget.daily import Columns, best, daily, read, walk, walkers
 from counterpoint.bench.budget.market import Markets, Play, markets_of, plan_with_stock, stock_bound
 from counterpoint.bench.budget.splits import FAMILIES, judge, recoveries
 from counterpoint.bench.budget.splitters import Equal, greedy
@@ -172,6 +173,50 @@ def test_days_out_of_order_may_be_allowed_and_a_cut_file_is_told(tmp_path: Path)
     path.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(LogError, match="gzip data ends too early"):
         read(path)
+
+
+def dated() -> list[str]:
+    return [
+        f"2017-04-{day:02},{arm},10,{brings}" for day in range(1, 21) for arm, brings in (("a", 20), ("b", 5))
+    ]
+
+
+def test_a_table_of_ones_own_is_read_by_its_columns(tmp_path: Path) -> None:
+    for head in ("date,channel,cost,revenue", "day,channel,cost,revenue", "when,channel,cost,revenue"):
+        named = Columns(arm=("channel",), date="when" if head.startswith("when") else None)
+        assert read(written(tmp_path, dated(), head), named).arms == ("a", "b")
+    path = written(tmp_path, dated(), "when,channel,paid,sales")
+    has = "COLUMN; the file has: when, channel, paid, sales"
+    for named, says in (
+        (Columns(), "no column of days .date, day, or month and day.; say --date " + has),
+        (Columns(date="when"), "column 'campaign_number' is missing; say --arm " + has),
+        (Columns(date="when", arm=("channel",)), "column 'cost' is missing; say --spend " + has),
+        (
+            Columns(date="when", arm=("channel",), spend="paid"),
+            "column 'revenue' is missing; say --value " + has,
+        ),
+        (
+            Columns(date="channel", arm=("when",), spend="paid", value="sales"),
+            "'a' is no day; .* say --date " + has,
+        ),
+    ):
+        with pytest.raises(LogError, match=says):
+            read(path, named)
+    assert read(path, Columns(date="when", arm=("channel",), spend="paid", value="sales")).spend.sum() == 400
+
+
+def test_the_daily_walk_is_a_table_of_rules_a_plot_and_no_seeds(tmp_path: Path) -> None:
+    report, times = run.run([], (100,), table=written(tmp_path, rows()), plots=tmp_path / "plots")
+    assert report.settings.seeds == ()
+    table = report.parts[0].tables[0]
+    assert table.head == (
+        "b", "equal", "last day's share", "in proportion to return", "agent, of the best",
+    )  # fmt: skip
+    assert [row[0] for row in table.rows] == ["0.3", "0.4", "0.6", "0.8"]
+    assert (tmp_path / "plots" / "daily.png").stat().st_size > 10_000
+    assert not any("bars" in str(each) for each in shown(report, times, plain=True).renderables)
+    with pytest.raises(ConfigError, match="--daily FILE"):
+        run.run(["daily"], (100,))
 
 
 def test_an_unknown_part_is_told() -> None:
