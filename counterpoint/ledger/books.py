@@ -64,6 +64,7 @@ class Ledger:
         self._sent: list[int] = []
         self._opened: set[tuple[str, str]] = set()
         self._prune_at_ns = 0
+        self._covered = False  # no account has overspend beside free money
         self.counts: dict[str, int] = {}
         self._in_one_currency(self._catalog)
 
@@ -129,6 +130,10 @@ class Ledger:
         self._opened.clear()
 
         def retarget(work: Work) -> None:
+            if not self._covered:
+                for account in work.badly_covered():
+                    work.change(account)
+                    work.freed(account)
             for campaign in work.catalog.campaigns.values():
                 account = work.account(campaign.id, work.day_of(campaign, now_ns))
                 work.close_earlier_days(account)
@@ -138,7 +143,6 @@ class Ledger:
                 known_now, account.suspense = account.suspense, False
                 account.target = target
                 work.change(account)
-                work.follow_target(account)
                 work.freed(account)  # its budget pays first what was held in suspense
                 if known_now:
                     account.stopped, account.stop_reason = False, ""
@@ -146,6 +150,7 @@ class Ledger:
                         work.stop(account, "overspend: booked before the campaign was in the catalog")
 
         outgoing = self._write(retarget, now_ns)
+        self._covered = True
         self._opened.update((c.id, local_day(c, now_ns)) for c in catalog.campaigns)
         return outgoing
 

@@ -123,11 +123,22 @@ class Loaded:
             select(ACCOUNTS.c.day).where(
                 ACCOUNTS.c.campaign_id == campaign_id,
                 ACCOUNTS.c.day < day,
-                ACCOUNTS.c.budget_nanos > ACCOUNTS.c.spent_on_time_nanos + ACCOUNTS.c.late_nanos,
+                ACCOUNTS.c.target_nanos > 0,
+                ACCOUNTS.c.target_nanos > ACCOUNTS.c.adjusted_nanos,
             )
         ).scalars()
         found = [self.account_if_open(campaign_id, day) for day in days]
         return [a for a in found if a is not None]
+
+    def badly_covered(self) -> list[Account]:
+        """Accounts with overspend beside free money, as earlier versions could leave them."""
+        a = ACCOUNTS.c
+        covered = a.spent_on_time_nanos + a.late_nanos + a.reserved_nanos + a.held_nanos
+        keys = self.connection.execute(
+            select(a.campaign_id, a.day).where(a.overspend_nanos > 0, a.budget_nanos > covered)
+        ).all()
+        found = [self.account_if_open(*key) for key in keys]
+        return [account for account in found if account is not None]
 
     def line(self, line_item_id: str, day: str, campaign_id: str) -> Line:
         """What a line item spent and has in allowances of its own, on one day."""

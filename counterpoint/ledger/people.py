@@ -166,9 +166,19 @@ def _account(work: Work, order: Order) -> Account | Outcome:
 def _credit(work: Work, account: Account, order: Order) -> Outcome:
     if abs(account.adjusted + order.amount_nanos) > BUDGET_NANOS_MAX:
         return Outcome(False, f"credits of a day end at {units_text(BUDGET_NANOS_MAX)}")
+    campaign = work.catalog.campaigns.get(account.campaign_id)
+    over = campaign is not None and account.day < work.day_of(campaign, work.now_ns)
+    lifetime = work.catalog.lifetime_nanos(account.campaign_id) is not None
+    if over and not lifetime and order.amount_nanos > account.overspend:
+        return Outcome(
+            False,
+            f"{account.day} is over and {account.campaign_id} has no lifetime budget: nobody could spend it. "
+            f"{units_text(account.overspend)} of overspend can be covered; credit today for more",
+        )
     account.adjusted += order.amount_nanos
-    account.target += order.amount_nanos
-    raised = max(account.target, account.committed) - account.budget
+    account.target = work.target_of(account) if over and lifetime else account.target + order.amount_nanos
+    covers = min(order.amount_nanos, account.overspend)  # before any cut that waits
+    raised = max(account.target, account.committed + covers) - account.budget
     if raised > 0:
         work.fund(account, raised, "credit", order.key)
     work.change(account)

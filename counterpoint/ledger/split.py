@@ -114,7 +114,7 @@ def apply_split(
         most = campaign.budget_max_micros
         high = min(micros_to_nanos(most), total) if most is not None else total
         if work.catalog.lifetime_nanos(campaign.id) is not None:
-            high = min(high, max(work.room(campaign.id), 0) + account.budget)
+            high = min(high, work.budget_most(account))
         share = shares_ppm.get(campaign.id)
         if share is None:
             share = account.budget * 1_000_000 // total if total else 0
@@ -133,6 +133,7 @@ def apply_split(
             work.move("pool", account, "free", "pool", -change, target_ref=pool_id)
         else:
             work.move("pool", account, "pool", "free", change, source_ref=pool_id)
+            work.freed(account)  # it pays first what was overspent
     assert sum(a.budget for a in accounts) == total, "the sum of a pool is kept"
     if changes:
         work.count("splits")

@@ -100,8 +100,12 @@ class Work(Loaded):
             return max(wanted + account.moved, 0)
         if account.day < self.day_of(campaign, self.now_ns):
             return max(account.adjusted, 0)
-        room = self.room(campaign.id) + account.budget
-        return max(min(min(wanted, room) + account.moved, room), 0)
+        most = self.budget_most(account)
+        return max(min(min(wanted, most) + account.moved, most), 0)
+
+    def budget_most(self, account: Account) -> int:
+        """With a lifetime budget: what no other day holds. Its own overspend counts already, and is covered by it."""
+        return max(self.room(account.campaign_id) + account.budget + account.overspend, 0)
 
     def close_earlier_days(self, account: Account) -> None:
         """A new day begins: with a lifetime budget, the days before it give back what they did not need."""
@@ -112,7 +116,7 @@ class Work(Loaded):
         for earlier in self.earlier_days(campaign.id, today):
             earlier.target = self.target_of(earlier)
             self.change(earlier)
-            self.follow_target(earlier)
+            self.freed(earlier)
 
     def lend(self, account: Account, wanted: int) -> None:
         """Fund late spend of a past day from what the lifetime budget still has, today's free money last; never above
@@ -203,20 +207,23 @@ class Work(Loaded):
             self.move(kind, account, "free", "owner", -nanos, source_ref=ref)
 
     def freed(self, account: Account) -> None:
-        """Money became free: first it covers what was overspent, then a cut that was waiting takes its part."""
+        """Money became free, or the target changed: a raise comes first, what there is covers what was overspent, and
+        a cut takes what is left. The budget is max(target, committed): a cut waits for the allowances that hold the
+        money."""
+        if account.target > account.budget:
+            self.fund(account, account.target - account.budget)
+        self._cover(account)
+        wanted = max(account.target, account.committed)
+        if wanted != account.budget:
+            self.fund(account, wanted - account.budget)
+
+    def _cover(self, account: Account) -> None:
         covered = min(account.free, account.overspend)
         if covered > 0:
             account.overspend -= covered
             account.late += covered
             self.move("uncover", account, "overspend", "uncovered", covered)
             self.move("cover", account, "free", "late", covered)
-        self.follow_target(account)
-
-    def follow_target(self, account: Account) -> None:
-        """The budget is max(target, committed): a cut waits for the allowances that hold the money."""
-        wanted = max(account.target, account.committed)
-        if wanted != account.budget:
-            self.fund(account, wanted - account.budget)
 
     def stop(self, account: Account, reason: str) -> None:
         if not account.stopped:
@@ -262,6 +269,7 @@ class Work(Loaded):
         self._retarget_lifetimes()
         for account in self._changed_accounts.values():
             account.check()
+            assert account.overspend == 0 or account.free == 0, f"free money beside overspend: {account}"
             account.version += 1
             self.say(subjects.balance(account.campaign_id), self._report(account))
         self._write_rows()
