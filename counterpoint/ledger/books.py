@@ -25,6 +25,7 @@ from counterpoint.events.places import belongs
 from counterpoint.ledger import grant, look, people, prune
 from counterpoint.ledger import split as pools
 from counterpoint.ledger.config import LedgerConfig
+from counterpoint.ledger.door import ID_CHARS_MAX, shown, unusable_id, usable
 from counterpoint.ledger.known import KnownCatalog
 from counterpoint.ledger.look import Finding
 from counterpoint.ledger.migrate import open_engine
@@ -78,7 +79,12 @@ class Ledger:
         """
 
         def book(work: Work) -> None:
-            notices = [e for d in deliveries for e in d.events if isinstance(e, SettlementNoticed)]
+            notices = [
+                e
+                for d in deliveries
+                for e in d.events
+                if isinstance(e, SettlementNoticed) and not unusable_id(e)
+            ]
             work.load_settlement_keys([e.bid_id for e in notices])
             work.load_allowances(e.allowance_id for e in notices)
             work.load_days(notices)
@@ -321,7 +327,10 @@ class Ledger:
 
     def _book_delivery(self, work: Work, delivery: Delivery) -> None:
         for event in delivery.events:
-            if belongs(event, delivery.subject):
+            bad = unusable_id(event)
+            if bad:  # no database keeps it, so nothing is booked; without this it would come again for ever
+                self._refuse_id(work, event, bad, delivery)
+            elif belongs(event, delivery.subject):
                 self._book_event(work, event)
             else:  # an author is its credential: what another wrote in its name does not count
                 work.find(
@@ -340,6 +349,18 @@ class Ledger:
                 0,
                 f"{delivery.unreadable} events on {delivery.subject}",
             )
+
+    @staticmethod
+    def _refuse_id(work: Work, event: Event, field: str, delivery: Delivery) -> None:
+        notice = event if isinstance(event, SettlementNoticed) else None
+        work.find(
+            "bad_id",
+            shown(notice.bid_id if notice is not None else event.event_id),
+            notice.campaign_id if notice is not None and usable(notice.campaign_id) else "",
+            notice.paid_nanos if notice is not None else 0,
+            f"{type(event).__name__}: {field} is empty, beyond {ID_CHARS_MAX} characters or has control characters: "
+            f"{shown(getattr(event, field))}; {delivery.stream} {delivery.sequence}",
+        )
 
     def _book_event(self, work: Work, event: Event) -> None:
         if isinstance(event, SettlementNoticed):

@@ -13,6 +13,7 @@ from sqlalchemy import select, update
 
 from counterpoint.events.codec import decode_batch
 from counterpoint.events.money import SettlementNoticed
+from counterpoint.ledger.door import ID_CHARS_MAX, shown, usable
 from counterpoint.ledger.known import BUDGET_NANOS_MAX
 from counterpoint.ledger.rows import Account
 from counterpoint.ledger.settle import book, pay_late
@@ -54,6 +55,9 @@ class Outcome(Struct, frozen=True):
 
 def adjust(work: Work, order: Order) -> Outcome:
     """Carry out one order, once per key, or say why not."""
+    wrong = _unusable(order)
+    if wrong:
+        return Outcome(False, wrong)
     first = _earlier(work, order.key)
     if first is not None:
         same = (first.kind, first.campaign_id, first.day, first.ref, first.amount_nanos) == (
@@ -63,9 +67,6 @@ def adjust(work: Work, order: Order) -> Outcome:
         if same:
             return Outcome(True, f"done before, nothing changed: {what}", repeated=True)
         return Outcome(False, f"the key {order.key} was used for another order: {what}; choose a new key")
-    wrong = _unusable(order)
-    if wrong:
-        return Outcome(False, wrong)
     account = _account(work, order)
     if isinstance(account, Outcome):
         return account
@@ -144,6 +145,9 @@ def _unusable(order: Order) -> str:
         return f"the amount must be above 0 and at most {units_text(BUDGET_NANOS_MAX)}"
     if not order.key.strip() or order.key.startswith("finding-"):
         return 'the key must not be empty nor begin with "finding-": it makes sure that this is done once'
+    for name in (order.key, order.campaign_id, order.day, order.bid_id, order.line_item_id):
+        if not usable(name):
+            return f"a name ends at {ID_CHARS_MAX} characters and has no control characters: {shown(name)}"
     if not order.author.strip() or not order.reason.strip():
         return "say who orders it and why: --author and --reason"
     return ""
