@@ -162,7 +162,7 @@ class Work(Loaded):
         self._changed_accounts[(account.campaign_id, account.day)] = account
 
     def change_line(self, line: Line) -> None:
-        assert line.reserved >= 0, f"negative: {line}"
+        assert min(line.reserved, line.spent) >= 0, f"negative: {line}"
         self._changed_lines[(line.line_item_id, line.day)] = line
 
     def change_allowance(self, allowance: Allowance) -> None:
