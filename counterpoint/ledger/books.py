@@ -140,6 +140,7 @@ class Ledger:
                 for account in work.badly_covered():
                     work.change(account)
                     work.freed(account)
+            pools.take_back(work)
             for campaign in work.catalog.campaigns.values():
                 account = work.account(campaign.id, work.day_of(campaign, now_ns))
                 work.close_earlier_days(account)

@@ -53,9 +53,7 @@ def test_the_audit_proves_the_books_or_names_the_differences(
     assert json.loads(report.read_text())["problems"]
 
 
-def test_orders_are_carried_out_once(
-    system: Path, engine_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_orders_are_carried_out_once(system: Path, engine_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     that_day = SimpleNamespace(now_ns=lambda: NOW + 2 * S)
     monkeypatch.setattr("counterpoint.app.ledger.SystemClock", lambda: that_day)
     words = ("--day", DAY, "--reason", "invoice 7", "--config", str(system))
