@@ -115,7 +115,7 @@ class Ledger:
         def pass_time(work: Work) -> None:
             grant.close_due(work)
             for campaign_id, day in unopened:
-                work.account(campaign_id, day)
+                work.retarget(work.account(campaign_id, day))
             if prunes:
                 prune.prune(work)
 
@@ -142,19 +142,10 @@ class Ledger:
                     work.freed(account)
             pools.take_back(work)
             for campaign in work.catalog.campaigns.values():
-                account = work.account(campaign.id, work.day_of(campaign, now_ns))
-                work.close_earlier_days(account)
-                target = work.target_of(account)
-                if target == account.target and not account.suspense:
-                    continue
-                known_now, account.suspense = account.suspense, False
-                account.target = target
-                work.change(account)
-                work.freed(account)  # its budget pays first what was held in suspense
-                if known_now:
-                    account.stopped, account.stop_reason = False, ""
-                    if account.overspend > 0:
-                        work.stop(account, "overspend: booked before the campaign was in the catalog")
+                work.retarget(work.account(campaign.id, work.day_of(campaign, now_ns)))
+            for account in work.in_suspense():
+                if account.campaign_id in work.catalog.campaigns:
+                    work.enter(account)
 
         outgoing = self._write(retarget, now_ns)
         self._covered = True

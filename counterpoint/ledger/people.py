@@ -349,10 +349,7 @@ def _book_held(work: Work, finding: Any) -> tuple[Outcome, int]:
         return Outcome(False, "it was found by an earlier version, without its notice: debit by hand"), 0
     if work.settled(event.bid_id):
         return Outcome(False, f"bid {event.bid_id} is booked already; reject this one"), 0
-    account = work.account(
-        event.campaign_id,
-        work.day_of(work.catalog.campaigns.get(event.campaign_id), event.bid_at_ns or event.recorded_at_ns),
-    )
+    account = work.account(event.campaign_id, work.day_of_bid(event))
     book(work, event, account, finding.amount_nanos)
     return Outcome(
         True, f"booked {units_text(finding.amount_nanos)}; {_shown(account)}"

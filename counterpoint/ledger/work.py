@@ -86,8 +86,8 @@ class Work(Loaded):
         """What no day of the campaign holds yet of its lifetime budget; below 0 after a cut or overspend."""
         lifetime = self.catalog.lifetime_nanos(campaign_id)
         assert lifetime is not None
-        given, adjusted = self.days_sum(campaign_id)
-        return lifetime + adjusted - given
+        given, overspend, adjusted = self.days_sum(campaign_id)
+        return lifetime + adjusted - given - overspend
 
     def target_of(self, account: Account) -> int:
         """What the account's budget should be: the catalog's, with a person's credits and the pool's moves, within
@@ -106,6 +106,37 @@ class Work(Loaded):
     def budget_most(self, account: Account) -> int:
         """With a lifetime budget: what no other day holds. Its own overspend counts already, and is covered by it."""
         return max(self.room(account.campaign_id) + account.budget + account.overspend, 0)
+
+    def retarget(self, account: Account) -> None:
+        """Its day is today, and it may be new to its owner's wishes: the budget follows the catalog."""
+        self.close_earlier_days(account)
+        target = self.target_of(account)
+        if target == account.target and not account.suspense:
+            return
+        account.target = target
+        self.change(account)
+        self.freed(account)
+        self._leave_suspense(account)
+
+    def enter(self, account: Account) -> None:
+        """Another day that was held in suspense: now that the campaign is known, its budget of that day pays what was
+        won, and no more than that."""
+        campaign = self.catalog.campaigns[account.campaign_id]
+        covers = min(account.overspend, self.catalog.budget_nanos(campaign))
+        lifetime = self.catalog.lifetime_nanos(campaign.id)
+        if lifetime is not None:
+            given, _, adjusted = self.days_sum(campaign.id)
+            covers = min(covers, max(lifetime + adjusted - given, 0))
+        self.fund(account, covers)
+        self.freed(account)
+        self._leave_suspense(account)
+
+    def _leave_suspense(self, account: Account) -> None:
+        if account.suspense:
+            account.suspense = account.stopped = False
+            account.stop_reason = ""
+            if account.overspend > 0:
+                self.stop(account, "overspend: booked before the campaign was in the catalog")
 
     def close_earlier_days(self, account: Account) -> None:
         """A new day begins: with a lifetime budget, the days before it give back what they did not need."""
