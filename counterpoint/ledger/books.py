@@ -65,6 +65,7 @@ class Ledger:
         self._sent: list[int] = []
         self._opened: set[tuple[str, str]] = set()
         self._prune_at_ns = 0
+        self._trusted_ns = self._stream_ns()  # the latest time that a stream told, or that passed from there
         self._covered = False  # no account has overspend beside free money
         self.counts: dict[str, int] = {}
         self._in_one_currency(self._catalog)
@@ -96,11 +97,14 @@ class Ledger:
                     work.count("deliveries_repeated")
             positions.write()
 
-        return self._write(book, now_ns)
+        outgoing = self._write(book, now_ns)
+        self._trusted_ns = max(self._trusted_ns, *(d.stored_at_ns for d in deliveries), 0)
+        return outgoing
 
     def tick(self, now_ns: int) -> list[Outgoing]:
         """Time has passed: close allowances, open the accounts of a new local day, drop keys past their keeping.
-        Cheap when nothing is due. Call every second or so, until it returns nothing when catching up."""
+        Cheap when nothing is due. A clock that jumped is not believed before a stream tells the same: what is dropped
+        because of it would be today's keys. Call every second or so, until it returns nothing when catching up."""
         unopened = self._unopened(now_ns)
         with self._reader.connect() as connection:
             due = connection.execute(
@@ -108,7 +112,9 @@ class Ledger:
                 .where(ALLOWANCES.c.state != CLOSED, ALLOWANCES.c.closes_at_ns <= now_ns)
                 .limit(1)
             ).first()
-        prunes = now_ns >= self._prune_at_ns
+        believed = now_ns - self._trusted_ns <= prune.JUMP_NS_MAX
+        self._trusted_ns = max(self._trusted_ns, now_ns if believed else 0)
+        prunes = believed and now_ns >= self._prune_at_ns
         if not unopened and due is None and not prunes:
             return []
 
@@ -312,6 +318,10 @@ class Ledger:
             )
         with self.engine.begin() as connection:
             connection.execute(update(WRITER).values(currency=catalog.currency))
+
+    def _stream_ns(self) -> int:
+        with self._reader.connect() as connection:
+            return connection.execute(select(func.max(POSITIONS.c.stored_at_ns))).scalar() or 0
 
     def _unopened(self, now_ns: int) -> list[tuple[str, str]]:
         today = ((c.id, local_day(c, now_ns)) for c in self._catalog.campaigns.values())

@@ -218,6 +218,7 @@ def test_a_notice_older_than_its_keys_is_booked_when_accepted(engine_url: str) -
     granted = desk.grant(nanos=10 * UNIT)
     desk.tell(notice("bid1", granted.allowance_id, paid=UNIT), at=NOW + S)
     later = NOW + 40 * 86_400 * S
+    desk.tell(request(9, bidder="b9", at=later), at=later)
     for minute in (0, 2):  # closes what is out, then carries the day
         desk.hear(desk.ledger.tick(later + minute * 60 * S))
     assert desk.account().pruned
