@@ -26,6 +26,7 @@ from counterpoint.ledger import grant, look, people, prune
 from counterpoint.ledger import split as pools
 from counterpoint.ledger.config import LedgerConfig
 from counterpoint.ledger.door import ID_CHARS_MAX, shown, unusable_id, usable
+from counterpoint.ledger.journal_sums import Progress
 from counterpoint.ledger.known import KnownCatalog
 from counterpoint.ledger.look import Finding
 from counterpoint.ledger.migrate import open_engine
@@ -45,7 +46,7 @@ from counterpoint.ledger.tables import (
     WRITER,
     LedgerDatabaseError,
 )
-from counterpoint.ledger.verify import Progress, Verification, verify
+from counterpoint.ledger.verify import Verification, verify
 from counterpoint.ledger.work import Work
 
 
