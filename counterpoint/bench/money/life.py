@@ -119,13 +119,14 @@ class Life:
         self.total += times
 
     def _turn(self, at: int) -> None:
-        """A bidder lets time end what is over, gives back, asks, and bids."""
+        """A bidder lets time end what is over, gives back, asks, and bids; bids come between its timer's ticks, too."""
         book, chance, now_ns = self.books[at], self.chance, self.now_ns
-        self._did("expire", len(book.expire(now_ns)))
-        commands: list[Event] = [*book.returns_due(now_ns), *book.requests_due(now_ns)]
-        if commands:
-            self._did("ask or return", len(commands))
-            self._outbox.append((subjects.money_command(book.bidder_id), commands))
+        if chance.random() < 0.7:
+            self._did("expire", len(book.expire(now_ns)))
+            commands: list[Event] = [*book.returns_due(now_ns), *book.requests_due(now_ns)]
+            if commands:
+                self._did("ask or return", len(commands))
+                self._outbox.append((subjects.money_command(book.bidder_id), commands))
         if chance.random() < 0.002:
             self._incarnations[at] += 1
             self.books[at] = book = self._new_book(at)

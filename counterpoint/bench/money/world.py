@@ -198,6 +198,7 @@ class World(Life):
             self._budgets[name] = chance.randint(0, self.config.budget_units)
             self._did("budget changed")
             self._hear(self.ledger.set_catalog(self.catalog(), self.now_ns))
+            self._check_pool()
         elif drawn < 0.08:
             self._epoch += 1
             shares = {name: chance.randrange(10**6) for name in (*self._names[:3], self._names[-1])}
@@ -223,6 +224,14 @@ class World(Life):
     def _pool_sum(self) -> int:
         day = self._day(self._names[0], self.now_ns)
         return sum(a.budget for a in self.ledger.accounts(day) if a.campaign_id in self._names[:3])
+
+    def _check_pool(self) -> None:
+        """Whatever was moved before a cut: the pool's targets are what its owner and people give."""
+        day = self._day(self._names[0], self.now_ns)
+        pool = [a for a in self.ledger.accounts(day) if a.campaign_id in self._names[:3]]
+        given = sum(max(self._budgets[a.campaign_id] * 1_000 * MILLI + a.adjusted, 0) for a in pool)
+        if sum(a.target for a in pool) > given:
+            raise InvariantBroken(f"the pool is to hold {sum(a.target for a in pool)} of {given}: {pool}")
 
     def _order(self) -> None:
         chance = self.chance
