@@ -39,6 +39,7 @@ class Allowance:
         "allowance_id",
         "campaign_id",
         "cell",
+        "day",
         "expires_at_ns",
         "left",
         "reserved",
@@ -51,6 +52,7 @@ class Allowance:
     def __init__(self, event: AllowanceGranted) -> None:
         self.allowance_id = event.allowance_id
         self.campaign_id = event.campaign_id
+        self.day = event.day
         self.cell: Cell | None = None  # None: closing, no bid any more
         self.left = event.usable_nanos  # neither reserved, spent nor returned
         self.reserved = 0
@@ -97,4 +99,4 @@ class Cell:
         self.rate_per_s = 0  # nanos reserved a second, recent
         self.dearest = 0  # the highest price reserved, decaying
         self.hot = False
-        self.stopped_day = ""
+        self.stopped_day = ""  # the newest local day that is stopped

@@ -334,18 +334,22 @@ class AllowanceBook:
         cell.blocked_until_ns = now_ns + max(event.retry_after_ns, cell.backoff_ns)
 
     def balance(self, event: BalanceReported, now_ns: int) -> None:
-        """The campaign's account changed: stop bidding when it is stopped for the day, ask again when a refusal has
-        become pointless (there is free money now)."""
+        """The campaign's account of one day changed: stop bidding that day's money when it is stopped, bid again when a
+        person lifted the stop, ask again when a refusal has become pointless (there is free money now)."""
         committed = (
             event.spent_on_time_nanos + event.late_spend_nanos + event.reserved_nanos + event.held_nanos
         )
         free = event.budget_nanos - committed
         for cell in self._cells_of.get(event.campaign_id, ()):
             if event.stopped:
-                cell.stopped_day = event.day
-                for held in list(cell.open):
+                cell.stopped_day = max(cell.stopped_day, event.day)
+                for held in [a for a in cell.open if a.day == event.day]:
                     self._close(held)
-            elif free >= max(self.config.request_first_nanos, event.budget_nanos // 100):
+                continue
+            if cell.stopped_day == event.day:
+                cell.stopped_day = ""
+                cell.backoff_ns = cell.blocked_until_ns = 0
+            if free >= max(self.config.request_first_nanos, event.budget_nanos // 100):
                 cell.blocked_until_ns = min(
                     cell.blocked_until_ns, cell.asked_at_ns + 2 * self.config.backoff_first_ns
                 )

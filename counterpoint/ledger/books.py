@@ -25,6 +25,8 @@ from counterpoint.events.places import belongs
 from counterpoint.ledger import grant, look, people, prune
 from counterpoint.ledger import split as pools
 from counterpoint.ledger.config import LedgerConfig
+from counterpoint.ledger.door import ID_CHARS_MAX, shown, unusable_id, usable
+from counterpoint.ledger.journal_sums import Progress
 from counterpoint.ledger.known import KnownCatalog
 from counterpoint.ledger.look import Finding
 from counterpoint.ledger.migrate import open_engine
@@ -44,7 +46,7 @@ from counterpoint.ledger.tables import (
     WRITER,
     LedgerDatabaseError,
 )
-from counterpoint.ledger.verify import Progress, Verification, verify
+from counterpoint.ledger.verify import Verification, verify
 from counterpoint.ledger.work import Work
 
 
@@ -64,6 +66,8 @@ class Ledger:
         self._sent: list[int] = []
         self._opened: set[tuple[str, str]] = set()
         self._prune_at_ns = 0
+        self._trusted_ns = self._stream_ns()  # the latest time that a stream told, or that passed from there
+        self._covered = False  # no account has overspend beside free money
         self.counts: dict[str, int] = {}
         self._in_one_currency(self._catalog)
 
@@ -77,7 +81,12 @@ class Ledger:
         """
 
         def book(work: Work) -> None:
-            notices = [e for d in deliveries for e in d.events if isinstance(e, SettlementNoticed)]
+            notices = [
+                e
+                for d in deliveries
+                for e in d.events
+                if isinstance(e, SettlementNoticed) and not unusable_id(e)
+            ]
             work.load_settlement_keys([e.bid_id for e in notices])
             work.load_allowances(e.allowance_id for e in notices)
             work.load_days(notices)
@@ -89,11 +98,14 @@ class Ledger:
                     work.count("deliveries_repeated")
             positions.write()
 
-        return self._write(book, now_ns)
+        outgoing = self._write(book, now_ns)
+        self._trusted_ns = max(self._trusted_ns, *(d.stored_at_ns for d in deliveries), 0)
+        return outgoing
 
     def tick(self, now_ns: int) -> list[Outgoing]:
         """Time has passed: close allowances, open the accounts of a new local day, drop keys past their keeping.
-        Cheap when nothing is due. Call every second or so, until it returns nothing when catching up."""
+        Cheap when nothing is due. A clock that jumped is not believed before a stream tells the same: what is dropped
+        because of it would be today's keys. Call every second or so, until it returns nothing when catching up."""
         unopened = self._unopened(now_ns)
         with self._reader.connect() as connection:
             due = connection.execute(
@@ -101,14 +113,16 @@ class Ledger:
                 .where(ALLOWANCES.c.state != CLOSED, ALLOWANCES.c.closes_at_ns <= now_ns)
                 .limit(1)
             ).first()
-        prunes = now_ns >= self._prune_at_ns
+        believed = now_ns - self._trusted_ns <= prune.JUMP_NS_MAX
+        self._trusted_ns = max(self._trusted_ns, now_ns if believed else 0)
+        prunes = believed and now_ns >= self._prune_at_ns
         if not unopened and due is None and not prunes:
             return []
 
         def pass_time(work: Work) -> None:
             grant.close_due(work)
             for campaign_id, day in unopened:
-                work.account(campaign_id, day)
+                work.retarget(work.account(campaign_id, day))
             if prunes:
                 prune.prune(work)
 
@@ -129,23 +143,19 @@ class Ledger:
         self._opened.clear()
 
         def retarget(work: Work) -> None:
+            if not self._covered:
+                for account in work.badly_covered():
+                    work.change(account)
+                    work.freed(account)
+            pools.take_back(work)
             for campaign in work.catalog.campaigns.values():
-                account = work.account(campaign.id, work.day_of(campaign, now_ns))
-                work.close_earlier_days(account)
-                target = work.target_of(account)
-                if target == account.target and not account.suspense:
-                    continue
-                known_now, account.suspense = account.suspense, False
-                account.target = target
-                work.change(account)
-                work.follow_target(account)
-                work.freed(account)  # its budget pays first what was held in suspense
-                if known_now:
-                    account.stopped, account.stop_reason = False, ""
-                    if account.overspend > 0:
-                        work.stop(account, "overspend: booked before the campaign was in the catalog")
+                work.retarget(work.account(campaign.id, work.day_of(campaign, now_ns)))
+            for account in work.in_suspense():
+                if account.campaign_id in work.catalog.campaigns:
+                    work.enter(account)
 
         outgoing = self._write(retarget, now_ns)
+        self._covered = True
         self._opened.update((c.id, local_day(c, now_ns)) for c in catalog.campaigns)
         return outgoing
 
@@ -310,13 +320,20 @@ class Ledger:
         with self.engine.begin() as connection:
             connection.execute(update(WRITER).values(currency=catalog.currency))
 
+    def _stream_ns(self) -> int:
+        with self._reader.connect() as connection:
+            return connection.execute(select(func.max(POSITIONS.c.stored_at_ns))).scalar() or 0
+
     def _unopened(self, now_ns: int) -> list[tuple[str, str]]:
         today = ((c.id, local_day(c, now_ns)) for c in self._catalog.campaigns.values())
         return [key for key in today if key not in self._opened]
 
     def _book_delivery(self, work: Work, delivery: Delivery) -> None:
         for event in delivery.events:
-            if belongs(event, delivery.subject):
+            bad = unusable_id(event)
+            if bad:  # no database keeps it, so nothing is booked; without this it would come again for ever
+                self._refuse_id(work, event, bad, delivery)
+            elif belongs(event, delivery.subject):
                 self._book_event(work, event)
             else:  # an author is its credential: what another wrote in its name does not count
                 work.find(
@@ -335,6 +352,18 @@ class Ledger:
                 0,
                 f"{delivery.unreadable} events on {delivery.subject}",
             )
+
+    @staticmethod
+    def _refuse_id(work: Work, event: Event, field: str, delivery: Delivery) -> None:
+        notice = event if isinstance(event, SettlementNoticed) else None
+        work.find(
+            "bad_id",
+            shown(notice.bid_id if notice is not None else event.event_id),
+            notice.campaign_id if notice is not None and usable(notice.campaign_id) else "",
+            notice.paid_nanos if notice is not None else 0,
+            f"{type(event).__name__}: {field} is empty, beyond {ID_CHARS_MAX} characters or has control characters: "
+            f"{shown(getattr(event, field))}; {delivery.stream} {delivery.sequence}",
+        )
 
     def _book_event(self, work: Work, event: Event) -> None:
         if isinstance(event, SettlementNoticed):

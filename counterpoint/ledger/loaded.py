@@ -72,10 +72,20 @@ class Loaded:
             found = self._days[key] = local_day(campaign, at_ns)
         return found
 
+    def day_of_bid(self, event: SettlementNoticed) -> str:
+        """The day that pays: that of its allowance, where the bid was made in its life, whatever the catalog says of
+        the campaign and its zone by now; else the campaign's local day of the bid, UTC's if nobody knows it."""
+        at_ns = event.bid_at_ns if event.bid_at_ns > 0 else event.recorded_at_ns
+        allowance = self.allowance(event.allowance_id)
+        if allowance is not None and allowance.campaign_id == event.campaign_id:
+            left_ns = allowance.expires_at_ns - at_ns
+            if event.bid_at_ns <= 0 or 0 < left_ns <= self.config.allowance_life_ns:
+                return allowance.day
+        return self.day_of(self.catalog.campaigns.get(event.campaign_id), at_ns)
+
     def load_days(self, notices: Sequence[SettlementNoticed]) -> None:
         """The accounts and lines that these settlements will ask for, by two queries instead of one for each."""
-        campaigns = self.catalog.campaigns
-        days = [self.day_of(campaigns.get(e.campaign_id), e.bid_at_ns or e.recorded_at_ns) for e in notices]
+        days = [self.day_of_bid(event) for event in notices]
         for names, table, take in (
             ([e.campaign_id for e in notices], ACCOUNTS, self._take_account),
             ([e.line_item_id for e in notices if e.line_item_id], LINES, self._take_line),
@@ -105,17 +115,21 @@ class Loaded:
             self._accounts[key] = account_of(row)
         return self._accounts[key]
 
-    def days_sum(self, campaign_id: str) -> tuple[int, int]:
-        """(budgets and overspend, adjustments) of all days of a campaign, with what this work changed so far."""
+    def days_sum(self, campaign_id: str) -> tuple[int, int, int]:
+        """(budgets, overspend, adjustments) of all days of a campaign, with what this work changed so far."""
         here = {day: account for (owner, day), account in self._accounts.items() if owner == campaign_id}
         row = self.connection.execute(
             select(
-                func.coalesce(func.sum(ACCOUNTS.c.budget_nanos + ACCOUNTS.c.overspend_nanos), 0),
+                func.coalesce(func.sum(ACCOUNTS.c.budget_nanos), 0),
+                func.coalesce(func.sum(ACCOUNTS.c.overspend_nanos), 0),
                 func.coalesce(func.sum(ACCOUNTS.c.adjusted_nanos), 0),
             ).where(ACCOUNTS.c.campaign_id == campaign_id, ACCOUNTS.c.day.not_in(list(here)))
         ).one()
-        given = int(row[0]) + sum(a.budget + a.overspend for a in here.values())
-        return given, int(row[1]) + sum(a.adjusted for a in here.values())
+        return (
+            int(row[0]) + sum(a.budget for a in here.values()),
+            int(row[1]) + sum(a.overspend for a in here.values()),
+            int(row[2]) + sum(a.adjusted for a in here.values()),
+        )
 
     def earlier_days(self, campaign_id: str, day: str) -> list[Account]:
         """Accounts of days before this one that would still take their full budget."""
@@ -123,11 +137,26 @@ class Loaded:
             select(ACCOUNTS.c.day).where(
                 ACCOUNTS.c.campaign_id == campaign_id,
                 ACCOUNTS.c.day < day,
-                ACCOUNTS.c.budget_nanos > ACCOUNTS.c.spent_on_time_nanos + ACCOUNTS.c.late_nanos,
+                ACCOUNTS.c.target_nanos > 0,
+                ACCOUNTS.c.target_nanos > ACCOUNTS.c.adjusted_nanos,
             )
         ).scalars()
         found = [self.account_if_open(campaign_id, day) for day in days]
         return [a for a in found if a is not None]
+
+    def badly_covered(self) -> list[Account]:
+        """Accounts with overspend beside free money, as earlier versions could leave them."""
+        a = ACCOUNTS.c
+        covered = a.spent_on_time_nanos + a.late_nanos + a.reserved_nanos + a.held_nanos
+        return self._accounts_where(a.overspend_nanos > 0, a.budget_nanos > covered)
+
+    def in_suspense(self) -> list[Account]:
+        return self._accounts_where(ACCOUNTS.c.suspense.is_(True))
+
+    def _accounts_where(self, *conditions: Any) -> list[Account]:
+        keys = self.connection.execute(select(ACCOUNTS.c.campaign_id, ACCOUNTS.c.day).where(*conditions))
+        found = [self.account_if_open(campaign_id, day) for campaign_id, day in keys.all()]
+        return [account for account in found if account is not None]
 
     def line(self, line_item_id: str, day: str, campaign_id: str) -> Line:
         """What a line item spent and has in allowances of its own, on one day."""

@@ -13,6 +13,7 @@ from sqlalchemy import select, update
 
 from counterpoint.events.codec import decode_batch
 from counterpoint.events.money import SettlementNoticed
+from counterpoint.ledger.door import ID_CHARS_MAX, shown, usable
 from counterpoint.ledger.known import BUDGET_NANOS_MAX
 from counterpoint.ledger.rows import Account
 from counterpoint.ledger.settle import book, pay_late
@@ -26,6 +27,7 @@ BOOKED = (
     "unknown_allowance",
     "allowance_of_another",
 )  # booked already: rejecting takes it back
+OF_LINE = "line:"  # begins the ref of a day's refund that names a line item
 UNBOOKED = ("older_than_keys",)  # nothing is booked: accepting does it
 
 
@@ -54,25 +56,25 @@ class Outcome(Struct, frozen=True):
 
 def adjust(work: Work, order: Order) -> Outcome:
     """Carry out one order, once per key, or say why not."""
+    wrong = _unusable(order)
+    if wrong:
+        return Outcome(False, wrong)
     first = _earlier(work, order.key)
     if first is not None:
         same = (first.kind, first.campaign_id, first.day, first.ref, first.amount_nanos) == (
-            order.kind, order.campaign_id, order.day, order.bid_id, order.amount_nanos,
+            order.kind, order.campaign_id, order.day, _ref(order), order.amount_nanos,
         )  # fmt: skip
         what = f"{first.kind} of {units_text(first.amount_nanos)} to {first.campaign_id} {first.day} by {first.author}"
         if same:
             return Outcome(True, f"done before, nothing changed: {what}", repeated=True)
         return Outcome(False, f"the key {order.key} was used for another order: {what}; choose a new key")
-    wrong = _unusable(order)
-    if wrong:
-        return Outcome(False, wrong)
     account = _account(work, order)
     if isinstance(account, Outcome):
         return account
     outcome = _DO[order.kind](work, account, order)
     if outcome.done:
         _record(
-            work, order.key, order.kind, account, order.bid_id, order.amount_nanos, order.author, order.reason
+            work, order.key, order.kind, account, _ref(order), order.amount_nanos, order.author, order.reason
         )
         work.count(f"people_{order.kind}")
     return outcome
@@ -137,6 +139,11 @@ def _record(
     )
 
 
+def _ref(order: Order) -> str:
+    """What a refund is for, besides its campaign's day: a bid, or a line item."""
+    return order.bid_id or (f"{OF_LINE}{order.line_item_id}" if order.line_item_id else "")
+
+
 def _unusable(order: Order) -> str:
     if order.kind not in KINDS:
         return f"there is no order {order.kind}; choose one of {', '.join(KINDS)}"
@@ -144,6 +151,11 @@ def _unusable(order: Order) -> str:
         return f"the amount must be above 0 and at most {units_text(BUDGET_NANOS_MAX)}"
     if not order.key.strip() or order.key.startswith("finding-"):
         return 'the key must not be empty nor begin with "finding-": it makes sure that this is done once'
+    if order.line_item_id and (order.kind != "refund" or order.bid_id):
+        return "a line item is named by the refund of a day alone: a bid has its own"
+    for name in (order.key, order.campaign_id, order.day, order.bid_id, order.line_item_id):
+        if not usable(name):
+            return f"a name ends at {ID_CHARS_MAX} characters and has no control characters: {shown(name)}"
     if not order.author.strip() or not order.reason.strip():
         return "say who orders it and why: --author and --reason"
     return ""
@@ -166,9 +178,19 @@ def _account(work: Work, order: Order) -> Account | Outcome:
 def _credit(work: Work, account: Account, order: Order) -> Outcome:
     if abs(account.adjusted + order.amount_nanos) > BUDGET_NANOS_MAX:
         return Outcome(False, f"credits of a day end at {units_text(BUDGET_NANOS_MAX)}")
+    campaign = work.catalog.campaigns.get(account.campaign_id)
+    over = campaign is not None and account.day < work.day_of(campaign, work.now_ns)
+    lifetime = work.catalog.lifetime_nanos(account.campaign_id) is not None
+    if over and not lifetime and order.amount_nanos > account.overspend:
+        return Outcome(
+            False,
+            f"{account.day} is over and {account.campaign_id} has no lifetime budget: nobody could spend it. "
+            f"{units_text(account.overspend)} of overspend can be covered; credit today for more",
+        )
     account.adjusted += order.amount_nanos
-    account.target += order.amount_nanos
-    raised = max(account.target, account.committed) - account.budget
+    account.target = work.target_of(account) if over and lifetime else account.target + order.amount_nanos
+    covers = min(order.amount_nanos, account.overspend)  # before any cut that waits
+    raised = max(account.target, account.committed + covers) - account.budget
     if raised > 0:
         work.fund(account, raised, "credit", order.key)
     work.change(account)
@@ -225,7 +247,7 @@ def _refund(work: Work, account: Account, order: Order) -> Outcome:
             )
         if (row.campaign_id, row.day) != (account.campaign_id, account.day):
             return Outcome(False, f"bid {order.bid_id} was booked for {row.campaign_id} {row.day}")
-        left = _refundable(account, row)
+        left = _refundable(work, account, row)
         if order.amount_nanos > left:
             return Outcome(
                 False, f"{units_text(_booked(row))} was booked and {units_text(left)} is left to refund"
@@ -236,6 +258,8 @@ def _refund(work: Work, account: Account, order: Order) -> Outcome:
             return Outcome(False, f"only {units_text(account.spent)} was spent; {_shown(account)}")
         if order.line_item_id:
             line = work.line(order.line_item_id, account.day, account.campaign_id)
+            if line.campaign_id != account.campaign_id:
+                return Outcome(False, f"line item {order.line_item_id} is of campaign {line.campaign_id}")
             if order.amount_nanos > line.spent:
                 return Outcome(
                     False, f"line item {order.line_item_id} spent {units_text(line.spent)} that day"
@@ -291,8 +315,12 @@ def _booked(row: Any) -> int:
     return int(row.on_time_nanos + row.late_nanos + row.overspend_nanos)
 
 
-def _refundable(account: Account, row: Any) -> int:
-    return min(_booked(row) - int(row.refunded_nanos), account.spent)
+def _refundable(work: Work, account: Account, row: Any) -> int:
+    """Refunds of the day as a whole may have taken some of it, from the account or from the line item."""
+    left = min(_booked(row) - int(row.refunded_nanos), account.spent)
+    if row.line_item_id:
+        left = min(left, work.line(row.line_item_id, account.day, account.campaign_id).spent)
+    return left
 
 
 def _book_excess(work: Work, finding: Any) -> tuple[Outcome, int]:
@@ -322,10 +350,7 @@ def _book_held(work: Work, finding: Any) -> tuple[Outcome, int]:
         return Outcome(False, "it was found by an earlier version, without its notice: debit by hand"), 0
     if work.settled(event.bid_id):
         return Outcome(False, f"bid {event.bid_id} is booked already; reject this one"), 0
-    account = work.account(
-        event.campaign_id,
-        work.day_of(work.catalog.campaigns.get(event.campaign_id), event.bid_at_ns or event.recorded_at_ns),
-    )
+    account = work.account(event.campaign_id, work.day_of_bid(event))
     book(work, event, account, finding.amount_nanos)
     return Outcome(
         True, f"booked {units_text(finding.amount_nanos)}; {_shown(account)}"
@@ -339,7 +364,7 @@ def _take_back(work: Work, finding: Any, finding_id: int) -> tuple[Outcome, int]
         return Outcome(
             False, f"no settlement of bid {finding.ref} is kept; refund its campaign's day instead"
         ), 0
-    left = _refundable(account, row)
+    left = _refundable(work, account, row)
     if left > 0:
         _refund_bid(work, account, row, left)
     return Outcome(True, f"took back {units_text(left)} of bid {row.bid_id}; {_shown(account)}"), left

@@ -11,6 +11,7 @@ from counterpoint.ledger.tables import ACCOUNTS, ALLOWANCES, COMMANDS, JOURNAL, 
 from counterpoint.ledger.work import Work
 
 INTERVAL_NS = 60 * NS_PER_S
+JUMP_NS_MAX = DAY_NS  # a clock further than this beyond all that is known prunes nothing
 ACCOUNTS_PER_RUN = 20  # a minute: enough for 28,000 campaigns
 
 

@@ -26,8 +26,7 @@ def settle(work: Work, event: SettlementNoticed) -> None:
         work.count("settlements_repeated")
         return
     paid = _payable(work, event)
-    campaign = work.catalog.campaigns.get(event.campaign_id)
-    day = work.day_of(campaign, event.bid_at_ns if event.bid_at_ns > 0 else event.recorded_at_ns)
+    day = work.day_of_bid(event)
     account = work.account(event.campaign_id, day)
     if account.pruned:
         # Its key may be among those that were deleted: booking it could book it twice.

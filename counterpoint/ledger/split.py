@@ -9,6 +9,7 @@ from msgspec import Struct
 from counterpoint.base.money import micros_to_nanos
 from counterpoint.events import subjects
 from counterpoint.events.money import BudgetMoved
+from counterpoint.ledger.rows import Account
 from counterpoint.ledger.work import SOURCE, Work
 
 
@@ -83,6 +84,42 @@ def project(total: int, members: Sequence[Bounds]) -> list[int] | str:
     return result
 
 
+def take_back(work: Work) -> None:
+    """Before the targets of a new catalog: a member whose budget was cut below what it gave away today takes the
+    difference back, else the pool would hold more than its owner gave.
+
+    Taken from members that were given some, first from those with free money; it is a pool move of the owner's money,
+    so what they have spent or promised follows as it returns, as any other cut does."""
+    for pool_id, campaigns in sorted(work.catalog.pools.items()):
+        for campaign in campaigns:
+            giver = work.account_if_open(campaign.id, work.day_of(campaign, work.now_ns))
+            if giver is None or giver.moved >= 0:
+                continue
+            kept = work.catalog.budget_nanos(campaign) + giver.adjusted + giver.moved
+            lacking = min(-kept, -giver.moved)
+            others = [work.account_if_open(c.id, giver.day) for c in campaigns]
+            receivers = [a for a in others if a is not None and a.moved > 0]
+            receivers.sort(key=lambda a: (-a.free, a.campaign_id))
+            for free_only in (True, False):
+                for receiver in receivers:
+                    back = min(lacking, receiver.moved, receiver.free if free_only else receiver.moved)
+                    if back > 0:
+                        lacking -= back
+                        _move_back(work, pool_id, receiver, giver, back)
+
+
+def _move_back(work: Work, pool_id: str, receiver: Account, giver: Account, nanos: int) -> None:
+    """Both budgets stay for now: of the receiver's the owner gave that much more, and wants it back by its target."""
+    receiver.moved -= nanos
+    giver.moved += nanos
+    receiver.target = work.target_of(receiver)
+    work.move("pool", receiver, "owner", "pool", nanos, target_ref=pool_id)
+    work.move("pool", giver, "pool", "owner", nanos, source_ref=pool_id)
+    work.freed(receiver)
+    if work.last_split(pool_id) is None:  # its members moved it in a pool of another name
+        work.keep_split(pool_id, 0, "")
+
+
 def apply_split(
     work: Work, pool_id: str, epoch: int, shares_ppm: Mapping[str, int], reason: str
 ) -> SplitApplied | SplitRefused:
@@ -114,7 +151,7 @@ def apply_split(
         most = campaign.budget_max_micros
         high = min(micros_to_nanos(most), total) if most is not None else total
         if work.catalog.lifetime_nanos(campaign.id) is not None:
-            high = min(high, max(work.room(campaign.id), 0) + account.budget)
+            high = min(high, work.budget_most(account))
         share = shares_ppm.get(campaign.id)
         if share is None:
             share = account.budget * 1_000_000 // total if total else 0
@@ -133,6 +170,7 @@ def apply_split(
             work.move("pool", account, "free", "pool", -change, target_ref=pool_id)
         else:
             work.move("pool", account, "pool", "free", change, source_ref=pool_id)
+            work.freed(account)  # it pays first what was overspent
     assert sum(a.budget for a in accounts) == total, "the sum of a pool is kept"
     if changes:
         work.count("splits")

@@ -73,7 +73,9 @@ def allowance_row(allowance: Allowance) -> dict[str, Any]:
 
 
 def line_of(row: Any) -> Line:
-    return Line(**{name: getattr(row, column) for name, column in _LINE.items()})
+    found = Line(**{name: getattr(row, column) for name, column in _LINE.items()})
+    found.spent = max(found.spent, 0)  # earlier versions could refund a line item more than it spent
+    return found
 
 
 def line_row(line: Line) -> dict[str, Any]:

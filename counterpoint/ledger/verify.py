@@ -1,21 +1,21 @@
-"""The audit: every balance again, from the journal and the settlements alone."""
+"""The audit: every balance again, from the journal, the settlements and what people ordered."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable
 
 from msgspec import Struct
 from sqlalchemy import func, select
 from sqlalchemy.engine import Connection
 
+from counterpoint.ledger.journal_sums import JournalSums, Key, Parts, Progress, halves, whole
+from counterpoint.ledger.orders_audit import audit_orders
 from counterpoint.ledger.rows import CLOSED, Account
 from counterpoint.ledger.storage import account_of, allowance_of, line_of
-from counterpoint.ledger.tables import ACCOUNTS, ADJUSTMENTS, ALLOWANCES, JOURNAL, LINES, SETTLEMENTS
+from counterpoint.ledger.tables import ACCOUNTS, ALLOWANCES, LINES, SETTLEMENTS, SPLITS
 
-ENTRIES_PER_READ = 200_000
-Progress = Callable[[int, int], None]  # journal entries read, journal entries there are
-_Key = tuple[str, str]  # campaign, day
+_OF_OPEN_DAYS = {"grant", "settle", "keep", "return", "close"}  # kinds that no carried day has
+_SHOWN_MAX = 2**63 - 1
 
 
 class Verification(Struct, frozen=True):
@@ -31,67 +31,6 @@ class Verification(Struct, frozen=True):
     lines: int = 0
 
 
-class _Journal:
-    """What the journal says, read once in pieces: sums by account and bucket, by allowance, by pool."""
-
-    def __init__(self, connection: Connection, progress: Progress | None) -> None:
-        self.problems: list[str] = []
-        self.entries = 0
-        self.buckets: dict[_Key, dict[str, int]] = defaultdict(lambda: defaultdict(int))
-        self.reserved: dict[str, int] = defaultdict(int)
-        self.pools: dict[tuple[str, str], int] = defaultdict(int)
-        self.covered: dict[_Key, int] = defaultdict(int)  # overspend that money coming back covered
-        self.refunded: dict[_Key, dict[str, int]] = defaultdict(lambda: defaultdict(int))
-        self.refunded_bids: dict[_Key, int] = defaultdict(int)  # the part that names its bid
-        first, last = connection.execute(select(func.min(JOURNAL.c.entry), func.max(JOURNAL.c.entry))).one()
-        if first is None:
-            return
-        for start in range(first, last + 1, ENTRIES_PER_READ):
-            self._read(connection, start, start + ENTRIES_PER_READ)
-            if progress is not None:
-                progress(min(start + ENTRIES_PER_READ, last + 1) - first, last + 1 - first)
-
-    def _read(self, connection: Connection, start: int, end: int) -> None:
-        piece = (JOURNAL.c.entry >= start, JOURNAL.c.entry < end)
-        sums = (
-            select(func.count(JOURNAL.c.leg).label("legs"), func.sum(JOURNAL.c.amount_nanos).label("total"))
-            .add_columns(JOURNAL.c.entry)
-            .where(*piece)
-            .group_by(JOURNAL.c.entry)
-            .subquery()
-        )
-        self.entries += int(connection.execute(select(func.count()).select_from(sums)).scalar_one())
-        wrong = select(sums).where((sums.c.total != 0) | (sums.c.legs < 2))
-        self.problems += [
-            f"entry {r.entry}: {r.legs} legs sum to {r.total}" for r in connection.execute(wrong)
-        ]
-        rows = connection.execute(
-            select(
-                JOURNAL.c.campaign_id,
-                JOURNAL.c.day,
-                JOURNAL.c.kind,
-                JOURNAL.c.bucket,
-                JOURNAL.c.ref,
-                func.sum(JOURNAL.c.amount_nanos),
-            )
-            .where(*piece)
-            .group_by(JOURNAL.c.campaign_id, JOURNAL.c.day, JOURNAL.c.kind, JOURNAL.c.bucket, JOURNAL.c.ref)
-        )
-        for campaign_id, day, kind, bucket, ref, summed in rows:
-            amount, key = int(summed), (campaign_id, day)
-            self.buckets[key][bucket] += amount
-            if bucket == "reserved":
-                self.reserved[ref] += amount
-            elif bucket == "pool":
-                self.pools[ref, day] += amount
-            if kind == "uncover" and bucket == "uncovered":
-                self.covered[key] += amount
-            elif kind == "refund" and bucket in ("on_time", "late", "overspend"):
-                self.refunded[key][bucket] -= amount
-                if ref:
-                    self.refunded_bids[key] -= amount
-
-
 class _Settled(Struct, frozen=True):
     count: int = 0
     on_time: int = 0
@@ -104,25 +43,15 @@ def verify(connection: Connection, progress: Progress | None = None) -> Verifica
     """Recompute accounts, allowances, line items, pools and settlements from the journal. Reads everything: minutes
     on a large database, and a consistent picture only inside one transaction. Memory: one number per allowance and
     account, not per entry."""
-    journal = _Journal(connection, progress)
+    journal = JournalSums(connection, progress)
     problems = journal.problems
     problems += [f"pool {p} on {d} is off by {n}" for (p, d), n in journal.pools.items() if n != 0]
+    split = set(connection.execute(select(SPLITS.c.pool_id)).scalars())
+    problems += sorted(
+        {f"pool {p}: money moved, never split" for p, _ in journal.pools if p and p not in split}
+    )
+    settled = _settled(connection)
     held, line_reserves, allowances = _allowances(connection, journal, problems)
-    settled = {
-        (row[0], row[1]): _Settled(*(int(n) for n in row[2:]))
-        for row in connection.execute(
-            select(
-                SETTLEMENTS.c.campaign_id,
-                SETTLEMENTS.c.day,
-                func.count(),
-                func.sum(SETTLEMENTS.c.on_time_nanos),
-                func.sum(SETTLEMENTS.c.late_nanos),
-                func.sum(SETTLEMENTS.c.overspend_nanos),
-                func.sum(SETTLEMENTS.c.refunded_nanos),
-            ).group_by(SETTLEMENTS.c.campaign_id, SETTLEMENTS.c.day)
-        )
-    }
-    adjusted = _adjusted(connection)
     accounts = [account_of(row) for row in connection.execute(select(ACCOUNTS))]
     for account in accounts:
         key = (account.campaign_id, account.day)
@@ -130,14 +59,18 @@ def verify(connection: Connection, progress: Progress | None = None) -> Verifica
         _against_journal(account, name, journal.buckets.pop(key, {}), problems)
         if held.pop(key, 0) != account.reserved:
             problems.append(f"{name}: reserved {account.reserved} is not the sum of its allowances")
-        if adjusted.pop(key, 0) != account.adjusted:
-            problems.append(f"{name}: adjusted {account.adjusted} is not what people credited and debited")
+        if account.budget != max(account.target, account.committed):
+            problems.append(
+                f"{name}: budget {account.budget} is neither its target {account.target} nor what is committed"
+            )
+        _against_its_marks(account, name, settled.get(key, _Settled()), journal.kinds[key], problems)
         try:
             account.check()
         except AssertionError as wrong:
             problems.append(f"{name}: {wrong}")
     pruned = {(a.campaign_id, a.day) for a in accounts if a.pruned}
     settlements = sum(s.count for s in settled.values())
+    problems += audit_orders(connection, accounts, journal)
     _against_settlements(accounts, settled, journal, problems)
     lines = _lines(connection, line_reserves, journal, pruned, problems)
     problems += [
@@ -151,8 +84,8 @@ def verify(connection: Connection, progress: Progress | None = None) -> Verifica
         len(accounts),
         journal.entries,
         settlements,
-        sum(a.spent for a in accounts),
-        sum(a.overspend for a in accounts),
+        min(sum(a.spent for a in accounts), _SHOWN_MAX),
+        min(sum(a.overspend for a in accounts), _SHOWN_MAX),
         tuple(problems),
         allowances,
         lines,
@@ -160,11 +93,17 @@ def verify(connection: Connection, progress: Progress | None = None) -> Verifica
 
 
 def _allowances(
-    connection: Connection, journal: _Journal, problems: list[str]
-) -> tuple[dict[_Key, int], dict[tuple[str, str], int], int]:
+    connection: Connection, journal: JournalSums, problems: list[str]
+) -> tuple[dict[Key, int], dict[tuple[str, str], int], int]:
     """What allowances hold, by account and by (line item, day); each against its part of the journal."""
-    held: dict[_Key, int] = defaultdict(int)
+    held: dict[Key, int] = defaultdict(int)
     lines: dict[tuple[str, str], int] = defaultdict(int)
+    rows = connection.execute(
+        select(SETTLEMENTS.c.allowance_id, *halves(SETTLEMENTS.c.on_time_nanos))
+        .where(SETTLEMENTS.c.on_time_nanos != 0)
+        .group_by(SETTLEMENTS.c.allowance_id)
+    )
+    on_time = {row[0]: whole(row[1], row[2]) for row in rows}
     number = 0
     for row in connection.execute(select(ALLOWANCES)):
         allowance = allowance_of(row)
@@ -173,26 +112,58 @@ def _allowances(
             held[allowance.campaign_id, allowance.day] += allowance.rest
             if allowance.line_item_id:
                 lines[allowance.line_item_id, allowance.day] += allowance.rest
-        if journal.reserved.pop(allowance.allowance_id, 0) != allowance.rest:
+        parts = journal.allowances.pop(allowance.allowance_id, Parts())
+        if parts.rest != allowance.rest:
             problems.append(
                 f"allowance {allowance.allowance_id}: journal disagrees with rest {allowance.rest}"
+            )
+        problems += [
+            f"allowance {allowance.allowance_id}: {what} is {getattr(allowance, what)}, "
+            f"the journal says {getattr(parts, what)}"
+            for what in ("granted", "spent", "late", "returned")
+            if getattr(parts, what) != getattr(allowance, what)
+        ]
+        if on_time.pop(allowance.allowance_id, 0) != allowance.spent:
+            problems.append(
+                f"allowance {allowance.allowance_id}: its settlements do not sum to what it spent, {allowance.spent}"
             )
         try:
             allowance.check()
         except AssertionError as wrong:
             problems.append(f"allowance {allowance.allowance_id}: {wrong}")
     problems += [
-        f"journal reserves {n} for unknown allowance {ref}" for ref, n in journal.reserved.items() if n != 0
+        f"journal reserves {parts.rest} for unknown allowance {ref}"
+        for ref, parts in journal.allowances.items()
+        if parts.rest != 0
     ]
+    problems += [f"settlements of {n} on time for unknown allowance {ref}" for ref, n in on_time.items()]
     return held, lines, number
 
 
-def _adjusted(connection: Connection) -> dict[_Key, int]:
-    """Credits less debits, by account."""
-    found: dict[_Key, int] = defaultdict(int)
-    for row in connection.execute(select(ADJUSTMENTS).where(ADJUSTMENTS.c.kind.in_(("credit", "debit")))):
-        found[row.campaign_id, row.day] += row.amount_nanos if row.kind == "credit" else -row.amount_nanos
-    return found
+def _settled(connection: Connection) -> dict[Key, _Settled]:
+    parts = ("on_time_nanos", "late_nanos", "overspend_nanos", "refunded_nanos")
+    sums = [half for name in parts for half in halves(SETTLEMENTS.c[name])]
+    names = (SETTLEMENTS.c.campaign_id, SETTLEMENTS.c.day)
+    return {
+        (row[0], row[1]): _Settled(int(row[2]), *(whole(row[at], row[at + 1]) for at in range(3, 11, 2)))
+        for row in connection.execute(select(*names, func.count(), *sums).group_by(*names))
+    }
+
+
+def _against_its_marks(
+    account: Account, name: str, settled: _Settled, kinds: set[str], problems: list[str]
+) -> None:
+    """What an account says of itself beside its balances: stopped, and carried."""
+    if account.overspend > 0 and (not account.stopped or account.free > 0):
+        problems.append(f"{name}: overspend {account.overspend}, yet not stopped, or beside free money")
+    if account.stopped != bool(account.stop_reason):
+        problems.append(f"{name}: stopped without a reason, or a reason without a stop")
+    if account.stopped and not account.pruned and settled.overspend == 0:
+        problems.append(f"{name}: stopped, and no settlement of it overspent")
+    if account.pruned and (kinds & _OF_OPEN_DAYS or ("budget" in kinds and "carried" not in kinds)):
+        problems.append(f"{name}: marked as carried, its journal is not")
+    if not account.pruned and "carried" in kinds:
+        problems.append(f"{name}: its journal is carried, it is not marked so")
 
 
 def _against_journal(account: Account, name: str, bucket_of: dict[str, int], problems: list[str]) -> None:
@@ -217,7 +188,7 @@ def _against_journal(account: Account, name: str, bucket_of: dict[str, int], pro
 
 
 def _against_settlements(
-    accounts: list[Account], settled: dict[_Key, _Settled], journal: _Journal, problems: list[str]
+    accounts: list[Account], settled: dict[Key, _Settled], journal: JournalSums, problems: list[str]
 ) -> None:
     for account in accounts:
         if account.pruned:
@@ -235,35 +206,27 @@ def _against_settlements(
             problems.append(
                 f"{name}: settlements less refunds sum to {says[0]} on time, {says[1]} late, {says[2]} overspend"
             )
-        if found.refunded != journal.refunded_bids.get(key, 0):
+        if found.refunded != journal.refunded_of_bids.get(key, 0):
             problems.append(f"{name}: settlements were refunded {found.refunded}, the journal disagrees")
 
 
 def _lines(
     connection: Connection,
     reserves: dict[tuple[str, str], int],
-    journal: _Journal,
-    pruned: set[_Key],
+    journal: JournalSums,
+    pruned: set[Key],
     problems: list[str],
 ) -> int:
     """Line items against settlements and allowances. A refund of a day as a whole may be off a line item's spend."""
-    spent = {
-        (row[0], row[1]): int(row[2])
-        for row in connection.execute(
-            select(
-                SETTLEMENTS.c.line_item_id,
-                SETTLEMENTS.c.day,
-                func.sum(
-                    SETTLEMENTS.c.on_time_nanos
-                    + SETTLEMENTS.c.late_nanos
-                    + SETTLEMENTS.c.overspend_nanos
-                    - SETTLEMENTS.c.refunded_nanos
-                ),
-            )
-            .where(SETTLEMENTS.c.line_item_id != "")
-            .group_by(SETTLEMENTS.c.line_item_id, SETTLEMENTS.c.day)
-        )
-    }
+    parts = ("on_time_nanos", "late_nanos", "overspend_nanos", "refunded_nanos")
+    sums = [half for name in parts for half in halves(SETTLEMENTS.c[name])]
+    names = (SETTLEMENTS.c.line_item_id, SETTLEMENTS.c.day)
+    spent = {}
+    for row in connection.execute(
+        select(*names, *sums).where(SETTLEMENTS.c.line_item_id != "").group_by(*names)
+    ):
+        on_time, late, overspend, refunded = (whole(row[at], row[at + 1]) for at in range(2, 10, 2))
+        spent[row[0], row[1]] = on_time + late + overspend - refunded
     number = 0
     for row in connection.execute(select(LINES)):
         line = line_of(row)
@@ -272,7 +235,9 @@ def _lines(
         name = f"line item {line.line_item_id} {line.day}"
         if reserves.pop(key, 0) != line.reserved:
             problems.append(f"{name}: reserved {line.reserved} is not the sum of its allowances")
-        back = sum(journal.refunded[owner].values()) - journal.refunded_bids.get(owner, 0)
+        if row.spent_nanos < 0:
+            problems.append(f"{name}: spent {row.spent_nanos}")
+        back = sum(journal.refunded[owner].values()) - journal.refunded_of_bids.get(owner, 0)
         booked = spent.pop(key, 0)
         if owner not in pruned and not booked - back <= line.spent <= booked:
             problems.append(f"{name}: spent {line.spent}, its settlements say {booked}")

@@ -86,8 +86,8 @@ class Work(Loaded):
         """What no day of the campaign holds yet of its lifetime budget; below 0 after a cut or overspend."""
         lifetime = self.catalog.lifetime_nanos(campaign_id)
         assert lifetime is not None
-        given, adjusted = self.days_sum(campaign_id)
-        return lifetime + adjusted - given
+        given, overspend, adjusted = self.days_sum(campaign_id)
+        return lifetime + adjusted - given - overspend
 
     def target_of(self, account: Account) -> int:
         """What the account's budget should be: the catalog's, with a person's credits and the pool's moves, within
@@ -100,8 +100,43 @@ class Work(Loaded):
             return max(wanted + account.moved, 0)
         if account.day < self.day_of(campaign, self.now_ns):
             return max(account.adjusted, 0)
-        room = self.room(campaign.id) + account.budget
-        return max(min(min(wanted, room) + account.moved, room), 0)
+        most = self.budget_most(account)
+        return max(min(min(wanted, most) + account.moved, most), 0)
+
+    def budget_most(self, account: Account) -> int:
+        """With a lifetime budget: what no other day holds. Its own overspend counts already, and is covered by it."""
+        return max(self.room(account.campaign_id) + account.budget + account.overspend, 0)
+
+    def retarget(self, account: Account) -> None:
+        """Its day is today, and it may be new to its owner's wishes: the budget follows the catalog."""
+        self.close_earlier_days(account)
+        target = self.target_of(account)
+        if target == account.target and not account.suspense:
+            return
+        account.target = target
+        self.change(account)
+        self.freed(account)
+        self._leave_suspense(account)
+
+    def enter(self, account: Account) -> None:
+        """Another day that was held in suspense: now that the campaign is known, its budget of that day pays what was
+        won, and no more than that."""
+        campaign = self.catalog.campaigns[account.campaign_id]
+        covers = min(account.overspend, self.catalog.budget_nanos(campaign))
+        lifetime = self.catalog.lifetime_nanos(campaign.id)
+        if lifetime is not None:
+            given, _, adjusted = self.days_sum(campaign.id)
+            covers = min(covers, max(lifetime + adjusted - given, 0))
+        self.fund(account, covers)
+        self.freed(account)
+        self._leave_suspense(account)
+
+    def _leave_suspense(self, account: Account) -> None:
+        if account.suspense:
+            account.suspense = account.stopped = False
+            account.stop_reason = ""
+            if account.overspend > 0:
+                self.stop(account, "overspend: booked before the campaign was in the catalog")
 
     def close_earlier_days(self, account: Account) -> None:
         """A new day begins: with a lifetime budget, the days before it give back what they did not need."""
@@ -112,7 +147,7 @@ class Work(Loaded):
         for earlier in self.earlier_days(campaign.id, today):
             earlier.target = self.target_of(earlier)
             self.change(earlier)
-            self.follow_target(earlier)
+            self.freed(earlier)
 
     def lend(self, account: Account, wanted: int) -> None:
         """Fund late spend of a past day from what the lifetime budget still has, today's free money last; never above
@@ -158,7 +193,7 @@ class Work(Loaded):
         self._changed_accounts[(account.campaign_id, account.day)] = account
 
     def change_line(self, line: Line) -> None:
-        assert line.reserved >= 0, f"negative: {line}"
+        assert min(line.reserved, line.spent) >= 0, f"negative: {line}"
         self._changed_lines[(line.line_item_id, line.day)] = line
 
     def change_allowance(self, allowance: Allowance) -> None:
@@ -203,20 +238,23 @@ class Work(Loaded):
             self.move(kind, account, "free", "owner", -nanos, source_ref=ref)
 
     def freed(self, account: Account) -> None:
-        """Money became free: first it covers what was overspent, then a cut that was waiting takes its part."""
+        """Money became free, or the target changed: a raise comes first, what there is covers what was overspent, and
+        a cut takes what is left. The budget is max(target, committed): a cut waits for the allowances that hold the
+        money."""
+        if account.target > account.budget:
+            self.fund(account, account.target - account.budget)
+        self._cover(account)
+        wanted = max(account.target, account.committed)
+        if wanted != account.budget:
+            self.fund(account, wanted - account.budget)
+
+    def _cover(self, account: Account) -> None:
         covered = min(account.free, account.overspend)
         if covered > 0:
             account.overspend -= covered
             account.late += covered
             self.move("uncover", account, "overspend", "uncovered", covered)
             self.move("cover", account, "free", "late", covered)
-        self.follow_target(account)
-
-    def follow_target(self, account: Account) -> None:
-        """The budget is max(target, committed): a cut waits for the allowances that hold the money."""
-        wanted = max(account.target, account.committed)
-        if wanted != account.budget:
-            self.fund(account, wanted - account.budget)
 
     def stop(self, account: Account, reason: str) -> None:
         if not account.stopped:
@@ -262,6 +300,7 @@ class Work(Loaded):
         self._retarget_lifetimes()
         for account in self._changed_accounts.values():
             account.check()
+            assert account.overspend == 0 or account.free == 0, f"free money beside overspend: {account}"
             account.version += 1
             self.say(subjects.balance(account.campaign_id), self._report(account))
         self._write_rows()

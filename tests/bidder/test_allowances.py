@@ -35,6 +35,7 @@ def grant(
     incarnation: str = "i1",
     bidder: str = "b1",
     request_id: str = "",
+    day: str = DAY,
 ) -> AllowanceGranted:
     return AllowanceGranted(
         event_id=f"granted-{allowance_id}",
@@ -47,7 +48,7 @@ def grant(
         incarnation=incarnation,
         campaign_id=campaign_id,
         arm=arm,
-        day=DAY,
+        day=day,
         granted_nanos=usable + usable // 50,
         usable_nanos=usable,
         expires_at_ns=expires,
@@ -71,14 +72,14 @@ def refusal(request_id: str, retry_after: int = 0) -> AllowanceRefused:
     )
 
 
-def balance(*, free: int = 0, stopped: bool = False) -> BalanceReported:
+def balance(*, free: int = 0, stopped: bool = False, day: str = DAY) -> BalanceReported:
     return BalanceReported(
         event_id="balance",
         happened_at_ns=NOW,
         recorded_at_ns=NOW,
         source="ledger",
         campaign_id="c1",
-        day=DAY,
+        day=day,
         budget_nanos=10**12,
         spent_on_time_nanos=10**12 - free,
         late_spend_nanos=0,
@@ -248,6 +249,33 @@ def test_a_stopped_campaign_bids_no_more_today() -> None:
     assert (returned.amount_nanos, returned.final) == (1_000, True)
     held.grant(grant("a2"), NOW)
     assert held.left[0, 0] == 0
+
+
+def test_a_stop_that_is_lifted_lets_it_bid_again() -> None:
+    held = book()
+    held.grant(grant(), NOW)
+    held.balance(balance(stopped=True), NOW)
+    (request,) = [r for r in held.requests_due(NOW) if (r.campaign_id, r.arm) == ("c1", "agents")]
+    held.refuse(refusal(request.request_id), NOW)
+    held.balance(balance(free=10**12), NOW + S)
+    asked = [r for r in held.requests_due(NOW + S) if (r.campaign_id, r.arm) == ("c1", "agents")]
+    assert len(asked) == 1, "at once, whatever the refusal said"
+    held.grant(grant("a2"), NOW + S)
+    assert held.reserve(0, 0, 1, "bid1", NOW + S, NOW + 2 * S) == "a2"
+
+
+def test_a_day_that_is_stopped_ends_no_other_day() -> None:
+    held = book()
+    held.grant(grant(), NOW)
+    held.balance(balance(stopped=True, day="2023-11-13"), NOW)
+    assert held.left[0, 0] == 1_000
+    held.balance(balance(stopped=True), NOW)
+    held.balance(balance(stopped=True, day="2023-11-13"), NOW)
+    held.balance(balance(free=10**12, day="2023-11-13"), NOW)
+    held.grant(grant("a2"), NOW)
+    assert held.left[0, 0] == 0, "the newest stopped day is remembered"
+    held.grant(grant("a3", day="2023-11-15"), NOW)
+    assert held.left[0, 0] == 1_000
 
 
 def test_a_new_catalog_moves_positions_and_keeps_reservations() -> None:

@@ -433,6 +433,7 @@ def test_old_accounts_are_carried_and_their_notices_found(engine_url: str) -> No
     granted = desk.grant()
     desk.tell(notice("bid1", granted.allowance_id), started())
     later = NOW + 40 * 86_400 * S
+    desk.tell(started("b9"), at=later)
     desk.hear(desk.ledger.tick(later))  # closes
     desk.hear(desk.ledger.tick(later + 120 * S))
     account = desk.ledger.account("c1", DAY)
@@ -443,6 +444,29 @@ def test_old_accounts_are_carried_and_their_notices_found(engine_url: str) -> No
     desk.tell(notice("bid1", granted.allowance_id), at=later + 200 * S)
     assert [f.kind for f in desk.ledger.findings()] == ["older_than_keys"]
     assert desk.ledger.account("c1", DAY) == account
+
+
+def test_a_clock_that_jumps_ahead_forgets_nothing(engine_url: str) -> None:
+    desk = Desk(engine_url)
+    granted = desk.grant()
+    desk.tell(notice("bid1", granted.allowance_id))
+    for minutes in range(0, 10, 2):
+        desk.hear(desk.ledger.tick(NOW + 40 * 86_400 * S + minutes * 60 * S))
+    assert not desk.account().pruned
+    desk.tell(
+        notice("bid1", granted.allowance_id, copy=2), notice("bid2", granted.allowance_id), at=NOW + 2 * S
+    )
+    assert desk.account().spent == 2 * UNIT
+    assert desk.ledger.findings() == []
+    desk.ledger.close()
+    again = Ledger(engine_url, catalog())
+    again.tick(NOW + 40 * 86_400 * S)
+    assert again.settlement("bid1") is not None, "nor does a restart believe it"
+    for day in range(1, 38):  # while time itself does pass, though nothing is said
+        for minutes in (0, 2):
+            again.tick(NOW + day * 86_400 * S + minutes * 60 * S)
+    assert again.settlement("bid1") is None
+    again.close()
 
 
 def test_unreadable_events_are_a_finding(sqlite: str) -> None:

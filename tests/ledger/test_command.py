@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -54,7 +55,9 @@ def test_the_audit_proves_the_books_or_names_the_differences(
     assert json.loads(report.read_text())["problems"]
 
 
-def test_orders_are_carried_out_once(system: Path, engine_url: str) -> None:
+def test_orders_are_carried_out_once(system: Path, engine_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    that_day = SimpleNamespace(now_ns=lambda: NOW + 2 * S)
+    monkeypatch.setattr("counterpoint.app.ledger.SystemClock", lambda: that_day)
     words = ("--day", DAY, "--reason", "invoice 7", "--config", str(system))
     first = _run("credit", "c1", "2.50", "--key", "k1", *words)
     assert (first.exit_code, "credited 2.50" in first.output) == (0, True)

@@ -35,11 +35,11 @@ MUST_HAPPEN = (
 def test_random_operations_break_nothing(engine_url: str) -> None:
     operations = 40_000 if engine_url.startswith("sqlite") else 6_000
     seen: dict[str, int] = {}
-    life = world.World(engine_url, 3, world.MoneyConfig(bids_per_turn=8, unrest=5.0))
+    life = world.World(engine_url, 3, world.MoneyConfig(budget_units=1, bids_per_turn=8, unrest=8.0))
     while life.total < operations:
         life.step()
-        if life.total > operations // 2 and not life.operations["new day"]:
-            life.new_day_due = 0
+        if life.total > operations * (life.operations["new day"] + 1) // 3:
+            life.new_day_due = 0  # a third day: a lifetime budget of two can be exceeded
     assert life.finish() == ()
     seen.update(life.operations)
     assert life.ledger.verify().settlements <= life.answered.count

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from counterpoint.events.money import BalanceReported
+from counterpoint.ledger import look
 from counterpoint.ledger.books import Ledger
 from counterpoint.ledger.people import Order
-from tests.ledger.build import DAY, NOW, UNIT, Desk, S, campaign, catalog, notice, request
+from tests.ledger.build import DAY, NOW, UNIT, Desk, S, campaign, catalog, line_item, notice, request
 
 CENT = UNIT // 100
 
@@ -98,6 +99,39 @@ def test_held_money_is_nobodys_until_released(engine_url: str) -> None:
     assert desk.grant(2, nanos=UNIT).granted_nanos > 0
 
 
+def test_a_line_item_is_never_refunded_more_than_it_spent(engine_url: str) -> None:
+    """Else its cap would count less than what it spent, and it would bid beyond it."""
+    desk = Desk(engine_url, lines=(line_item("l1", daily=10), line_item("l2")))
+    granted, other = desk.grant(1, nanos=4 * UNIT, line="l1"), desk.grant(2, nanos=20 * UNIT)
+    desk.tell(
+        notice("bid1", granted.allowance_id, paid=4 * UNIT),
+        notice("bid2", other.allowance_id, paid=10 * UNIT, line="l2"),
+        at=NOW + S,
+    )
+    assert desk.order("refund", 3 * UNIT, "k1", line_item_id="l1").done
+    again = desk.order("refund", 4 * UNIT, "k2", bid_id="bid1")
+    assert not again.done
+    assert "1.00 is left to refund" in again.text
+    assert desk.order("refund", UNIT, "k3", bid_id="bid1").done
+    assert not desk.order("refund", 1, "k4", line_item_id="l1").done
+    with desk.ledger.engine.connect() as connection:
+        spent = {line.line_item_id: line.spent for line in look.balances(connection)[1]}
+    assert spent == {"l1": 0, "l2": 10 * UNIT}
+
+
+def test_a_key_is_for_one_line_item(engine_url: str) -> None:
+    desk = Desk(engine_url, lines=(line_item("l1"), line_item("l2")))
+    desk.tell(notice("bid1", "none", line="l1"), notice("bid2", "none", line="l2"))
+    assert desk.order("refund", UNIT, "k1", line_item_id="l1").done
+    assert desk.order("refund", UNIT, "k1", line_item_id="l1").repeated
+    for fields in ({"line_item_id": "l2"}, {}, {"bid_id": "bid2"}):
+        other = desk.order("refund", UNIT, "k1", **fields)
+        assert not other.done
+        assert "used for another order" in other.text
+    assert not desk.order("refund", UNIT, "k2", line_item_id="l2", bid_id="bid2").done
+    assert not desk.order("credit", UNIT, "k2", line_item_id="l2").done
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [
@@ -184,6 +218,7 @@ def test_a_notice_older_than_its_keys_is_booked_when_accepted(engine_url: str) -
     granted = desk.grant(nanos=10 * UNIT)
     desk.tell(notice("bid1", granted.allowance_id, paid=UNIT), at=NOW + S)
     later = NOW + 40 * 86_400 * S
+    desk.tell(request(9, bidder="b9", at=later), at=later)
     for minute in (0, 2):  # closes what is out, then carries the day
         desk.hear(desk.ledger.tick(later + minute * 60 * S))
     assert desk.account().pruned

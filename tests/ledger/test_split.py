@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from counterpoint.events.money import BalanceReported, BudgetMoved
 from counterpoint.ledger.split import Bounds, SplitApplied, SplitRefused, project
-from tests.ledger.build import DAY, NOW, UNIT, Desk, S, campaign, catalog
+from tests.ledger.build import DAY, NOW, UNIT, Desk, S, back, campaign, catalog
 
 amounts = st.integers(0, 10**13)
 
@@ -127,6 +127,46 @@ def test_bounds_that_contradict_the_sum_move_nothing(sqlite: str) -> None:
         )
     )
     assert desk.ledger.apply_split("p", 1, {"c1": 1}, NOW)[0] == SplitRefused("p", "minima_exceed_sum")
+
+
+def test_cutting_who_gave_money_away_makes_no_money(engine_url: str) -> None:
+    desk = Desk(engine_url, *(campaign(f"c{i}", units=10, pool="p") for i in (1, 2, 3)))
+    desk.hear(desk.ledger.apply_split("p", 5, {"c1": 10, "c2": 45, "c3": 45}, NOW)[1])
+    held = desk.grant(1, nanos=13 * UNIT, campaign_id="c2").granted_nanos + sum(
+        desk.grant(n, nanos=13 * UNIT, campaign_id="c2", bidder=f"b{n}").granted_nanos for n in (2, 3)
+    )
+    cut = catalog(*(campaign(f"c{i}", units=1 if i == 1 else 10, pool="p") for i in (1, 2, 3)))
+    desk.hear(desk.ledger.set_catalog(cut, NOW))
+    accounts = {a.campaign_id: a for a in desk.ledger.accounts()}
+    assert sum(a.target for a in accounts.values()) == 21 * UNIT, "what the owner gives the three today"
+    assert sum(a.moved for a in accounts.values()) == 0
+    assert accounts["c1"].budget == 0
+    assert accounts["c3"].target < accounts["c2"].target, "first from whose money is free"
+    assert accounts["c2"].reserved == held
+    desk.hear(desk.ledger.set_catalog(desk.catalog, NOW))
+    assert sum(a.target for a in desk.ledger.accounts()) == 30 * UNIT
+
+
+def test_what_is_taken_back_from_promised_money_follows_as_it_returns(engine_url: str) -> None:
+    desk = Desk(engine_url, *(campaign(f"c{i}", units=10, pool="p") for i in (1, 2)))
+    desk.hear(desk.ledger.apply_split("p", 5, {"c1": 1, "c2": 9}, NOW)[1])
+    grants = [
+        desk.grant(n, nanos=20 * UNIT, campaign_id="c2", bidder=f"b{n}")
+        for n in (1, 2, 3, 4)  # nearly all
+    ]
+    desk.hear(
+        desk.ledger.set_catalog(
+            catalog(campaign("c1", units=1, pool="p"), campaign("c2", units=10, pool="p")), NOW
+        )
+    )
+    account = desk.account("c2")
+    assert (account.target, account.free) == (11 * UNIT, 0)
+    assert account.budget == account.reserved > 11 * UNIT
+    assert desk.refusal(9, campaign_id="c2", bidder="b9") == "budget_spent"
+    assert desk.ledger.apply_split("p", 6, {"c1": 1, "c2": 1}, NOW)[0] == SplitRefused("p", "cut_pending")
+    for granted in grants:
+        desk.tell(back(granted, granted.usable_nanos, final=True))
+    assert sum(a.budget for a in desk.ledger.accounts()) == 11 * UNIT, "to the nano"
 
 
 def test_money_never_crosses_advertisers(sqlite: str) -> None:

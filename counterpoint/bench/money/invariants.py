@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 from counterpoint.bidder.allowances import AllowanceBook
-from counterpoint.events.money import BalanceReported
+from counterpoint.events.money import AllowanceGranted, BalanceReported
 from counterpoint.ledger import look
 from counterpoint.ledger.books import Ledger
 
@@ -51,6 +51,32 @@ class Answered:
         self.refunded[campaign_id, day] += nanos
 
 
+class Granted:
+    """What the ledger granted and when it stopped, as it was heard: each allowance once, the newest of each balance."""
+
+    def __init__(self) -> None:
+        self._lives: dict[str, tuple[int, int]] = {}  # allowance: from, until
+        self._stops: dict[Key, tuple[int, bool]] = {}  # version, stopped
+
+    def hear(self, said: AllowanceGranted | BalanceReported) -> None:
+        key = (said.campaign_id, said.day)
+        version, stopped = self._stops.get(key, (-1, False))
+        if isinstance(said, BalanceReported):
+            if said.version > version:
+                self._stops[key] = (said.version, said.stopped)
+        elif said.allowance_id not in self._lives:
+            self._lives[said.allowance_id] = (said.starts_at_ns, said.expires_at_ns)
+            if stopped:
+                raise InvariantBroken(f"granted after the stop: {said}")
+
+    def check_bid(self, allowance_id: str, now_ns: int) -> None:
+        starts_at_ns, expires_at_ns = self._lives[allowance_id]
+        if not starts_at_ns <= now_ns < expires_at_ns:
+            raise InvariantBroken(
+                f"a bid at {now_ns} on {allowance_id}, which lives {starts_at_ns} to {expires_at_ns}"
+            )
+
+
 def check_said(said: BalanceReported, answered: Answered) -> None:
     """One balance, as the ledger published it, right after the transaction that changed it."""
     key = (said.campaign_id, said.day)
@@ -64,16 +90,23 @@ def check_said(said: BalanceReported, answered: Answered) -> None:
         raise InvariantBroken(f"booked more than was answered ({answered.paid[key]}): {said}")
     if said.overspend_nanos > answered.late[key]:
         raise InvariantBroken(f"overspend beyond what came late ({answered.late[key]}): {said}")
+    if said.overspend_nanos > 0 and committed < said.budget_nanos:
+        raise InvariantBroken(f"free money beside overspend: {said}")
     if answered.late[key] == 0 and said.late_spend_nanos > 0:
         raise InvariantBroken(f"what was on time did not find its money: {said}")
 
 
-def check_books(ledger: Ledger, answered: Answered, books: Sequence[AllowanceBook]) -> tuple[str, ...]:
-    """Every balance rebuilt from the journal, held against what was answered and against what the bidders hold."""
+def check_books(
+    ledger: Ledger, answered: Answered, books: Sequence[AllowanceBook], pool: Sequence[str]
+) -> tuple[str, ...]:
+    """Every balance rebuilt from the journal, held against what was answered and against what the bidders hold.
+    ``pool``: the campaigns between which money may move."""
     problems = list(ledger.verify().problems)
     for account in ledger.accounts():
         key = (account.campaign_id, account.day)
         booked = account.spent + answered.refunded[key]
+        if account.moved != 0 and account.campaign_id not in pool:
+            problems.append(f"{key}: {account.moved} came from a pool that it is no member of")
         if booked > answered.paid[key] or (answered.complete and booked != answered.paid[key]):
             problems.append(f"{key}: {booked} booked, {answered.paid[key]} answered")
     with ledger.engine.execution_options(reads=True).connect() as connection:

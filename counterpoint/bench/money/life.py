@@ -10,7 +10,7 @@ from typing import Final
 from msgspec import Struct
 
 from counterpoint.base.clock import NS_PER_S
-from counterpoint.bench.money.invariants import Answered, InvariantBroken
+from counterpoint.bench.money.invariants import Answered, Granted, InvariantBroken
 from counterpoint.bidder.allowances import AllowanceBook, AllowanceBookConfig
 from counterpoint.catalog.local_time import local_day
 from counterpoint.catalog.model import BudgetPool, Campaign, Catalog, ExchangeProfile, LineItem
@@ -30,9 +30,7 @@ BOOK: Final = AllowanceBookConfig(request_first_nanos=60 * MILLI, reservations_m
 
 class MoneyConfig(Struct, frozen=True):
     bidders: int = 16
-    campaigns: int = (
-        8  # the first three share a pool, the fourth has a lifetime budget, the fifth a capped line item
-    )
+    campaigns: int = 8  # the first three share a pool, the fourth has a lifetime budget of two days, the fifth a capped line item;  # the eighth claims the pool, and is of another advertiser
     budget_units: int = 4  # a day: gone towards its end
     day_operations: int = 60_000  # then it is another day; or
     day_s_max: int = 240  # after this many seconds, where little money is left to bid
@@ -65,6 +63,7 @@ class Life:
         self.transactions = 0
         self.verified = 0
         self.answered = Answered()
+        self.granted = Granted()
         self._url = engine_url
         self._names = [f"c{i}" for i in range(config.campaigns)]
         self._budgets = dict.fromkeys(self._names, config.budget_units)
@@ -90,10 +89,12 @@ class Life:
                     advertiser_id="a0" if at < 3 else f"a{at}",
                     name=name,
                     daily_budget_micros=self._budgets[name] * 1_000_000,
-                    pool_id="pool" if at < 3 else None,
+                    pool_id="pool" if at < 3 or at == 7 else None,
+                    budget_min_micros=1_000_000 if at == 7 else 0,
+                    budget_max_micros=100_000_000 if at == 7 else None,
                     time_zone="Europe/Berlin" if at == 5 else "",
                     utc_offset_minutes=330 if at == 6 else 0,
-                    lifetime_budget_micros=10_000_000 * self.config.budget_units if at == 3 else None,
+                    lifetime_budget_micros=2_000_000 * self.config.budget_units if at == 3 else None,
                 )
                 for at, name in enumerate(self._names)
             ),
@@ -118,13 +119,14 @@ class Life:
         self.total += times
 
     def _turn(self, at: int) -> None:
-        """A bidder lets time end what is over, gives back, asks, and bids."""
+        """A bidder lets time end what is over, gives back, asks, and bids; bids come between its timer's ticks, too."""
         book, chance, now_ns = self.books[at], self.chance, self.now_ns
-        self._did("expire", len(book.expire(now_ns)))
-        commands: list[Event] = [*book.returns_due(now_ns), *book.requests_due(now_ns)]
-        if commands:
-            self._did("ask or return", len(commands))
-            self._outbox.append((subjects.money_command(book.bidder_id), commands))
+        if chance.random() < 0.7:
+            self._did("expire", len(book.expire(now_ns)))
+            commands: list[Event] = [*book.returns_due(now_ns), *book.requests_due(now_ns)]
+            if commands:
+                self._did("ask or return", len(commands))
+                self._outbox.append((subjects.money_command(book.bidder_id), commands))
         if chance.random() < 0.002:
             self._incarnations[at] += 1
             self.books[at] = book = self._new_book(at)
@@ -144,6 +146,7 @@ class Life:
             allowance_id = book.reserve(purse, arm, price, bid_id, now_ns, until_ns)
             if allowance_id is None:
                 continue
+            self.granted.check_bid(allowance_id, now_ns)
             if left.item(purse, arm) != before - price or before < price:
                 raise InvariantBroken(f"reserve of {price} left {left.item(purse, arm)} of {before}")
             self._fate(bid_id, _Bid(at, self._purses[purse], allowance_id, price, now_ns, until_ns))

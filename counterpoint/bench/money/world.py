@@ -127,6 +127,8 @@ class World(Life):
             for event in batch.events:
                 if isinstance(event, SpendBooked):
                     continue
+                if isinstance(event, AllowanceGranted | BalanceReported):
+                    self.granted.hear(event)
                 if isinstance(event, AllowanceGranted):
                     self.books[int(event.bidder_id[1:])].grant(event, self.now_ns)
                 elif isinstance(event, AllowanceRefused):
@@ -196,9 +198,10 @@ class World(Life):
             self._budgets[name] = chance.randint(0, self.config.budget_units)
             self._did("budget changed")
             self._hear(self.ledger.set_catalog(self.catalog(), self.now_ns))
+            self._check_pool()
         elif drawn < 0.08:
             self._epoch += 1
-            shares = {name: chance.randrange(10**6) for name in self._names[:3]}
+            shares = {name: chance.randrange(10**6) for name in (*self._names[:3], self._names[-1])}
             before = self._pool_sum()
             _, outgoing = self.ledger.apply_split("pool", self._epoch, shares, self.now_ns)
             self._hear(outgoing)
@@ -221,6 +224,14 @@ class World(Life):
     def _pool_sum(self) -> int:
         day = self._day(self._names[0], self.now_ns)
         return sum(a.budget for a in self.ledger.accounts(day) if a.campaign_id in self._names[:3])
+
+    def _check_pool(self) -> None:
+        """Whatever was moved before a cut: the pool's targets are what its owner and people give."""
+        day = self._day(self._names[0], self.now_ns)
+        pool = [a for a in self.ledger.accounts(day) if a.campaign_id in self._names[:3]]
+        given = sum(max(self._budgets[a.campaign_id] * 1_000 * MILLI + a.adjusted, 0) for a in pool)
+        if sum(a.target for a in pool) > given:
+            raise InvariantBroken(f"the pool is to hold {sum(a.target for a in pool)} of {given}: {pool}")
 
     def _order(self) -> None:
         chance = self.chance
@@ -250,7 +261,9 @@ class World(Life):
         end_ns = self.now_ns + 2 * NOTICE_LIFE_S * NS_PER_S
         while self.now_ns < end_ns:
             self._idle(10 * NS_PER_S)
-        self.now_ns = (self.now_ns // (86_400 * NS_PER_S) + 1) * 86_400 * NS_PER_S + 3_600 * NS_PER_S
+        self.now_ns = (self.now_ns // (86_400 * NS_PER_S) + 1) * 86_400 * NS_PER_S
+        self._hear(self.ledger.tick(self.now_ns))
+        self.now_ns += 3_600 * NS_PER_S
         self._recent.clear()
         self._batches.clear()
         for _ in range(4):
@@ -276,7 +289,7 @@ class World(Life):
 
     def verify(self) -> tuple[str, ...]:
         self.verified += 1
-        return check_books(self.ledger, self.answered, self.books)
+        return check_books(self.ledger, self.answered, self.books, self._names[:3])
 
     def finish(self) -> tuple[str, ...]:
         """Everything that was answered is booked, and nothing else."""
