@@ -88,8 +88,10 @@ class ModelFree(Equal):
         return self._act()
 
 
-OPEN: Final = Safety(trust_factor=1e3, gain_min=0.0, doubt=0.0, reversal=1.0, behind=1e9, idle_above=0.0)
-LOG_ONLY: Final = Model(pooling=0.0, season_rate=0.0, only_log=True)
+OPEN: Final = Safety(
+    trust_factor=1e3, gain_min=0.0, doubt=0.0, reversal=1.0, behind=1e9, evidence_min=0.0, idle_above=0.0
+)
+LOG_ONLY: Final = Model(pooling=0.0, season_rate=0.0, outlier=1e9, only_log=True)
 
 
 class Agent:
