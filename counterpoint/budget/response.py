@@ -25,6 +25,9 @@ from counterpoint.budget.shapes import Array, Bools
 MISSING_BELOW: Final = 0.001  # of an equal share
 DISPERSION_RATE: Final = 0.1
 DISPERSION_JUMP_MAX: Final = 25.0
+DISPERSION_FALL_MAX: Final = (
+    4.0  # where less came than expected: a level far too high is no proof of large outcomes
+)
 LAGS: Final = 28  # periods for which spend is remembered against late outcomes
 BUCKETS: Final = 8  # of the week, whatever the caller takes for one
 FACTOR_BOUND: Final = 1.5  # of the log of a season's factor
@@ -202,8 +205,9 @@ def observe(
     e.value = e.value + np.where(seen, value, 0.0)
     good = seen & (expected > 0)
     safe = np.where(good, expected, 1.0)
-    measured = np.minimum((value - safe) ** 2 / safe, DISPERSION_JUMP_MAX * e.dispersion)
-    learn = good & (e.periods >= 1)
+    most = np.where(value > safe, DISPERSION_JUMP_MAX, DISPERSION_FALL_MAX) * e.dispersion
+    measured = np.minimum((value - safe) ** 2 / safe, most)
+    learn = good & (e.periods >= 1) & (e.jumping == 0)  # a level that is wrong is no noise
     # a period that expects a tenth of an outcome tells a tenth: silence is no proof that outcomes are small
     rate = DISPERSION_RATE * np.minimum(1.0, safe / e.dispersion)
     e.dispersion = e.dispersion + np.where(learn, rate * (measured - e.dispersion), 0.0)
