@@ -34,7 +34,8 @@ def bench_budget(
     value: Annotated[str, typer.Option(help="Its column of value.")] = "revenue",
     sort: Annotated[bool, typer.Option("--sort", help="Its days may be out of order.")] = False,
     parts: Annotated[
-        list[str] | None, typer.Option(help="splits, tilt, together, daily; by commas or again and again.")
+        list[str] | None,
+        typer.Option(help="splits, paths, tilt, together, daily; by commas or again and again."),
     ] = None,
     seeds: Annotated[
         str, typer.Option(help="0-99 tune, 100-199 validate, 10000 and above test.")
