@@ -191,10 +191,11 @@ class BudgetLearner:
 
     def _split_pool(self, name: str, pool: list[Campaign], now_ns: int) -> None:
         s, config, unit = self._state, self.config, self._state.units[name]
-        now = np.array([float(self._budget(c)) for c in pool])
+        now = np.array([max(0.0, float(self._budget(c))) for c in pool])
         frozen = [not self._runs(c, now_ns) for c in pool]  # that money is its owner's business
         proposed = self._curves.propose(name, now, frozen, now_ns)
         if proposed is None:
+            self._hold_frozen(name, pool, now, frozen)
             return
         total = float(now.sum())
         for campaign, slope in zip(pool, proposed.marginal, strict=True):
@@ -234,7 +235,7 @@ class BudgetLearner:
     def _runs(self, campaign: Campaign, now_ns: int) -> bool:
         balance = self._state.balances.get(campaign.id)
         over = campaign.ends_at_ns is not None and now_ns >= campaign.ends_at_ns
-        stopped = balance is not None and balance.stopped  # by the ledger, for overspend, or by a person
+        stopped = balance is not None and balance.stopped  # by the ledger, for overspend
         return not (campaign.paused or over or now_ns < campaign.starts_at_ns or stopped)
 
     def _watch_delivery(self, now_ns: int) -> list[Decision]:

@@ -234,6 +234,16 @@ def test_no_money_is_wished_for_who_is_stopped_for_overspend(since: int) -> None
         assert told.get(budget_share("good"), 500_000) <= 500_000, "it keeps what it has"
 
 
+def test_a_budget_below_nothing_is_nothing() -> None:
+    learner = minutely()
+    minutes(learner, 0, 20)
+    below = msgspec.structs.replace(stopped("good", T0, 10**9), budget_nanos=-(10**9))
+    learner.on([below], T0 + 20 * MINUTE_NS)
+    told = shares(minutes(learner, 20, 40))
+    assert told[budget_share("good")] == 0
+    assert sum(told.values()) == 1_000_000
+
+
 def test_a_wish_for_other_members_of_a_pool_is_dropped_and_withdrawn() -> None:
     third = msgspec.structs.replace(CATALOG.campaigns[0], id="third")
     three = msgspec.structs.replace(CATALOG, campaigns=(*CATALOG.campaigns, third))
