@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -30,15 +30,14 @@ RECOVER_WITHIN: Final = 10
 
 # of a family the best constant counts in each scenario: found on the very seeds, to its advantage. Each grid reaches past
 # the best on both sides, but that model-free is best where it hardly moves, which is the equal split
-ROAS: Final = tuple(
-    (keep, shrink, power)
-    for keep in (0.8, 0.9, 0.97, 0.99, 1.0)
-    for shrink, power in ((0.0, 1.0), *product((0.03, 0.1, 0.3, 1.0, 3.0), (0.5, 1.0, 2.0, 4.0)))
+ROAS: Final = (
+    *((keep, 0.0, 1.0) for keep in (0.8, 0.9, 0.97, 1.0)),
+    *product((0.97, 0.99, 1.0), (0.3, 1.0, 3.0, 10.0), (1.0, 2.0, 4.0, 8.0)),
 )
 MODEL_FREE: Final = (
     (0.1, 0.3), (0.03, 0.2), (0.01, 0.1), (0.003, 0.1), (0.001, 0.1), (0.001, 0.05), (0.0003, 0.05), (0.0001, 0.02),
 )  # fmt: skip
-GREEDY: Final = tuple(product((0.8, 0.9, 0.95, 0.98, 0.99), (1.0, 3.0, 10.0, 20.0, 30.0, 60.0)))
+GREEDY: Final = tuple(product((0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 1.0), (1.0, 3.0, 10.0, 20.0, 30.0)))
 FAMILIES: Final[dict[str, tuple[Callable[[], Splitter], ...]]] = {
     "equal": (Equal,),
     "roas": tuple(partial(ByReturn, *c) for c in ROAS),
@@ -88,7 +87,9 @@ def judge(
     markets: Markets,
     report: Callable[[str, float], None],
     families: tuple[str, ...] = tuple(FAMILIES),
+    made: Mapping[str, tuple[Callable[[], Splitter], ...]] = FAMILIES,
 ) -> Outcome:
+    """``made``: the constants of each family; the best counts."""
     best = np.stack(
         [markets.at(e, markets.best(e))[1].sum(axis=(1, 2)) for e in range(markets.epochs)], axis=1
     )
@@ -106,7 +107,7 @@ def judge(
     reversals = np.zeros(markets.count)
     for k, name in enumerate(families):
         top: Floats | None = None
-        for at, make in enumerate(FAMILIES[name]):
+        for at, make in enumerate(made[name]):
             splitter = make()
             value = played(markets, splitter)
             share = value[:, first:].sum(axis=1) / reference
