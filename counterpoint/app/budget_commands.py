@@ -57,7 +57,9 @@ def bench_budget(
     sort: SortOption = False,
     parts: Annotated[
         list[str] | None,
-        typer.Option(help="splits, tilt, together, daily; as often as wanted or with commas; default all."),
+        typer.Option(
+            help="splits, paths, tilt, together, daily; as often as wanted or with commas; default all."
+        ),
     ] = None,
     seeds: Annotated[
         str, typer.Option(help="0-99 tune, 100-199 validate, 10000 and above test. Not of --daily.")

@@ -14,11 +14,13 @@ from msgspec import Struct
 
 from counterpoint.budget.response import Posterior
 from counterpoint.budget.shapes import Array, Bools
-from counterpoint.budget.water_filling import make_feasible, water_fill
+from counterpoint.budget.water_filling import fit, water_fill, widen
 
 SEGMENTS: Final = 32
 STEP_LEAST: Final = 0.15  # of the trust region, on the log scale: what is left of it after reversals
 Z90: Final = 1.645
+ROUNDING: Final = 1e-9
+PPM_ROUNDING: Final = 1e-5  # shares are told in ppm: no further out of its bounds, a split is not out of them
 
 
 class Safety(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -32,6 +34,7 @@ class Safety(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     )
     behind_keep: float = 0.95  # memory of that comparison, per period
     rest_periods: int = 20  # for which the fixed split then holds
+    evidence_min: float = 10.0  # outcomes remembered of the pool: with fewer, its split stays as it is
     idle_above: float = (
         0.9  # who spends less of its money than this gets no more than a tenth above what it spends
     )
@@ -84,7 +87,8 @@ def propose(
 ) -> Proposed:
     """The next split after ``x``. ``fixed``: the split of the owner, which holds when ours falls behind it.
 
-    ``least``, ``most``: the owner's bounds. ``frozen``: arms whose money stays. ``spent``: what of ``x`` was spent.
+    ``least``, ``most``: the owner's bounds, which always hold. ``frozen``: arms whose money stays, whatever their bounds. Where
+    these together cannot hold the sum, nothing is moved. ``spent``: what of ``x`` was spent.
     ``season``: factors of the coming bucket of the week. ``tilt``: the residual policy's log factors on marginal returns.
     ``alarmed``: arms whose curve has just jumped get their whole step back.
     """
@@ -92,31 +96,40 @@ def propose(
     arms = x.shape[-1]
     if alarmed is not None:
         standing.step = np.where(alarmed, 1.0, standing.step)
+    whole = np.broadcast_to(total[..., None], x.shape)
+    hard_most = np.minimum(np.broadcast_to(most, x.shape), whole)
+    hard_least = np.minimum(np.broadcast_to(least, x.shape), hard_most)
+    if frozen is not None:
+        hard_least, hard_most = np.where(frozen, x, hard_least), np.where(frozen, x, hard_most)
+    sums = hard_least.sum(axis=-1), hard_most.sum(axis=-1)
+    able = (sums[0] <= total * (1 + ROUNDING)) & (total <= sums[1] * (1 + ROUNDING))
+    hard_least, hard_most = (np.where(able[..., None], hard, x) for hard in (hard_least, hard_most))
     span = np.log(safety.trust_factor) * standing.step
     floor = safety.floor_share * total[..., None] / arms
-    lowest = np.minimum(np.maximum(np.asarray(least), floor), most)
-    low = np.minimum(np.maximum(x * np.exp(-span), lowest), most)
-    high = np.minimum(np.maximum(x * np.exp(span), lowest), np.minimum(most, total[..., None]))
+    low = np.maximum(x * np.exp(-span), floor)
+    high = np.maximum(x * np.exp(span), floor)
     if spent is not None:
         idle = spent < safety.idle_above * x
         capped = np.maximum(np.maximum(spent * 1.1, low), floor)
         high = np.where(idle, np.minimum(high, capped), high)
     rests = (standing.resting > 0)[..., None]
-    low, high = np.where(rests, np.minimum(fixed, high), low), np.where(rests, np.maximum(fixed, low), high)
-    if frozen is not None:
-        low, high = np.where(frozen, x, low), np.where(frozen, x, high)
-    low, high = make_feasible(low, high, total)
+    owners = fit(fixed, hard_least, hard_most, total)
+    low, high = widen(low, high, hard_least, hard_most, total)
+    low, high = np.where(rests, owners, low), np.where(rests, owners, high)
     scale = np.ones_like(x) if season is None else season
     if tilt is not None:
         scale = scale * np.exp(tilt)
-    new = _fill(posterior, scale, low, high, total)
-    new = np.where(rests, np.clip(fixed, low, high), new)
-    new = new * (total / new.sum(axis=-1))[..., None]
+    new = fit(_fill(posterior, scale, low, high, total), low, high, total)
     mean, variance = posterior.gains(new, x)
     gain, sd = (mean * scale).sum(axis=-1), np.sqrt((variance * scale**2).sum(axis=-1))
     value = posterior.values(x).sum(axis=-1)
-    moved = ((gain > np.maximum(safety.gain_min * value, safety.doubt * sd)) & (gain > 0)) | rests[..., 0]
-    moved = moved & (np.abs(new - x).sum(axis=-1) > 1e-9)
+    # alike for all and concave, a prior alone would always find a gain in the equal split
+    shown = posterior.events.sum(axis=-1) >= safety.evidence_min
+    worth = (gain > np.maximum(safety.gain_min * value, safety.doubt * sd)) & (gain > 0) & shown
+    out = (np.maximum(x - hard_most, hard_least - x) > PPM_ROUNDING * whole).any(axis=-1)
+    back = np.where(np.asarray(out)[..., None], fit(x, hard_least, hard_most, total), x)
+    new = np.where((worth | rests[..., 0])[..., None], new, back)
+    moved = able & (np.abs(new - x).sum(axis=-1) > 1e-9)
     new = np.where(moved[..., None], new, x)
     _damp(standing, safety, x, new)
     returned = _compare(posterior, standing, safety, x, fixed)

@@ -47,7 +47,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     safety: Safety = Safety(trust_factor=1.3, rest_periods=15)
     model: Model = Model()
     value_of_one: float | None = (
-        None  # a single outcome's value; None: a hundredth of an equal share, then measured
+        None  # a single outcome's value; None: a hundredth of what an arm first brings, then measured
     )
 
 
@@ -134,6 +134,10 @@ class Allocator:
         for bucket in (season, next_season):
             if bucket is not None and not 0 <= bucket < BUCKETS:
                 raise HistoryError(f"season {bucket}: a bucket of the week is 0 to {BUCKETS - 1}")
+        if self.settings.value_of_one is None and not self._pool.evidence.value.any():
+            first = np.sort(brought[brought > 0])  # the lower median: one outlier does not set the scale
+            if first.size:
+                self._pool.evidence.dispersion[:] = 0.01 * max(1e-9, min(1e9, first[(first.size - 1) // 2]))
         margin = None
         if margins is not None:
             told = self._column(margins, "margin", missing=math.nan)

@@ -41,6 +41,11 @@ class Traffic(Struct):
         counted.requests += sum(event.requests.values())
         counted.interval_ns += event.interval_ns
 
+    def forget_after(self, hour: int) -> None:
+        """What was counted for an hour later than this never was."""
+        if self.hour > hour:
+            self.hour, self.counted = -1, {}
+
     def _close(self) -> None:
         covered = max((c.interval_ns for c in self.counted.values()), default=0)
         if covered >= COVERED_S_MIN * NS_PER_S:

@@ -62,6 +62,7 @@ class PoolSplit:
         shown: Array | None = None,
     ) -> None:
         """As :func:`response.observe`; ``shown``: impressions of the period in shares of a day's traffic."""
+        x, value = response.sane(x), response.sane(value)
         before = self.posterior()
         z, expected = response.observe(
             self.evidence, before, self.model,

@@ -71,11 +71,11 @@ class PoolCurves:
 
     def _lateness(self, campaign_id: str) -> list[float]:
         """Shares of a campaign's outcomes by periods since their bid."""
-        late = self._state.late.get(campaign_id)
-        whole = sum(late) if late is not None else 0.0
-        if late is None or whole <= 0:
+        lags = self._state.lags.get(campaign_id)
+        whole = sum(lags) if lags is not None else 0.0
+        if lags is None or whole <= 0:
             return [1.0] + [0.0] * LAGS
-        return [x / whole for x in late]
+        return [x / whole for x in lags]
 
     def _bucket(self, at_ns: int) -> int:
         """Of the day where periods are short, of the week where they are days."""

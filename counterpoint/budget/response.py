@@ -25,9 +25,13 @@ from counterpoint.budget.shapes import Array, Bools
 MISSING_BELOW: Final = 0.001  # of an equal share
 DISPERSION_RATE: Final = 0.1
 DISPERSION_JUMP_MAX: Final = 25.0
+DISPERSION_FALL_MAX: Final = (
+    4.0  # where less came than expected: a level far too high is no proof of large outcomes
+)
 LAGS: Final = 28  # periods for which spend is remembered against late outcomes
 BUCKETS: Final = 8  # of the week, whatever the caller takes for one
 FACTOR_BOUND: Final = 1.5  # of the log of a season's factor
+VALUE_MAX: Final = 1e12  # of a period's spend and value, in equal shares: its square is finite still
 TIDE_TRUST: Final = 4.0  # rounds of a bucket before its common factor is half believed
 
 
@@ -41,6 +45,9 @@ class Model(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     surprise: float = 2.5  # standard deviations, twice in a row to the same side: the curve has jumped
     jump_periods: int = 3  # of quick forgetting after a jump
     jump_keep: float = 0.7
+    # standard deviations above what was expected: a period's value counts no higher. Of Poisson counts of mean 10 it cuts
+    # one period in 10,000; tuning seeds cannot tell 3 from 8, so it is low
+    outlier: float = 4.0
     only_log: bool = False  # the logarithm alone: how the first version learned
 
 
@@ -100,10 +107,12 @@ class Posterior:
         e = evidence
         pooled = e.value.sum(axis=-1)[..., None] / np.maximum(e.exposure.sum(axis=-2), 1e-300)
         prior = model.prior_events * e.dispersion
-        known = (e.value.sum(axis=-1) > 0)[..., None, None]
+        self.known: Bools = e.value.sum(axis=-1) > 0
+        known = self.known[..., None, None]
         base = np.where(known, prior[..., None] / np.maximum(pooled[..., None, :], 1e-300), 1.0)
         self.rate: Array = base + e.exposure  # in value / a
         self.shape: Array = (prior + e.value) / e.dispersion  # Gamma shape of a / dispersion
+        self.events: Array = e.value / e.dispersion  # outcomes remembered
         self.a: Array = np.where(known, (prior + e.value)[..., None] / self.rate, 1.0)
         weight = _softmax(e.score + _prior_scores(model))
         if model.pooling > 0:
@@ -161,7 +170,7 @@ def observe(
     ``x``: spend as a rate, in equal shares a day; ``value``: in the period; ``time``: the period's share of the day;
     ``keep``: what remains of older evidence. ``margin``: elasticity (marginal over average return) that the bidder tells,
     NaN where it tells nothing. ``delay``: (..., K, LAGS + 1) shares of outcomes that come so many periods after the spend,
-    what is missing to 1 later still.
+    what is missing to 1 later still. A value far above what was expected counts as :func:`winsorised`.
     """
     e = evidence
     kept = np.where(e.jumping > 0, min(keep, model.jump_keep), keep)
@@ -178,6 +187,7 @@ def observe(
         e.lag_time = np.concatenate([(time * season)[..., None], e.lag_time[..., :-1]], axis=-1)
         seen = seen & (bend.max(axis=-1) > 0)
     expected = (posterior.weight * posterior.a * bend).sum(axis=-1)
+    value = winsorised(e, posterior, model, value, expected)
     z = _surprised(e, model, value, expected, posterior.shape, seen)
     bend = np.maximum(bend, 1e-12)
     shape = posterior.shape[..., None]
@@ -195,14 +205,31 @@ def observe(
     e.value = e.value + np.where(seen, value, 0.0)
     good = seen & (expected > 0)
     safe = np.where(good, expected, 1.0)
-    measured = np.minimum((value - safe) ** 2 / safe, DISPERSION_JUMP_MAX * e.dispersion)
-    learn = good & (e.periods >= 1)
-    e.dispersion = e.dispersion + np.where(learn, DISPERSION_RATE * (measured - e.dispersion), 0.0)
+    most = np.where(value > safe, DISPERSION_JUMP_MAX, DISPERSION_FALL_MAX) * e.dispersion
+    measured = np.minimum((value - safe) ** 2 / safe, most)
+    learn = good & (e.periods >= 1) & (e.jumping == 0)  # a level that is wrong is no noise
+    # a period that expects a tenth of an outcome tells a tenth: silence is no proof that outcomes are small
+    rate = DISPERSION_RATE * np.minimum(1.0, safe / e.dispersion)
+    e.dispersion = e.dispersion + np.where(learn, rate * (measured - e.dispersion), 0.0)
     e.dispersion = np.maximum(e.dispersion, 1e-9)
     if bucket is not None and model.season_rate > 0:
         _learn_season(e, model, value, safe, good, bucket)
     e.periods = e.periods + seen
     return z, expected
+
+
+def sane(amounts: Array) -> Array:
+    """Finite and from 0 to :data:`VALUE_MAX`, whatever was told: what is not a number counts as nothing."""
+    return np.asarray(np.clip(np.nan_to_num(amounts, nan=0.0), 0.0, VALUE_MAX))
+
+
+def winsorised(e: Evidence, posterior: Posterior, model: Model, value: Array, expected: Array) -> Array:
+    """A period's value, at most ``model.outlier`` predictive standard deviations above what was expected, to whose variance
+    one outcome's is added: a rare outcome is no outlier. A rise that lasts is followed all the same, in a few periods."""
+    e_d = e.dispersion
+    variance = expected * e_d + expected * expected / np.maximum(posterior.shape, 1e-12) + e_d * e_d
+    top = expected + model.outlier * np.sqrt(variance)
+    return np.where(posterior.known[..., None], np.minimum(value, top), value)
 
 
 def fade(evidence: Evidence, keep: Array | float) -> None:

@@ -28,7 +28,9 @@ class BudgetConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         0.02  # of the owner's split: so far behind it, with 95 % certainty, sends the pool back to it
     )
     rest_periods: int = 240  # for which the owner's split then holds
-    shadow: bool = False  # wishes nothing, but tells in its policy what it would have moved
+    shadow: bool = (
+        False  # wishes nothing and takes back what stands, but tells in its policy what it would have moved
+    )
     residual: bool = False  # the learned tilt (residual.py); off: where counts are few it does not gain (docs/benchmarks.md)
     hear_margins: bool = True  # the bidder's lambda is the marginal return of its campaign's money
     window_periods: int = 6  # over which delivery is judged
@@ -79,17 +81,20 @@ class State(Struct):
     clock_logical: int = 0
     open: dict[str, dict[str, Tally]] = {}  # by period (as text), by campaign
     too_late: int = 0  # facts that came long after their period was closed
+    too_early: int = 0  # facts stamped well ahead of our clock
     curves: dict[str, list[list[float]]] = {}  # evidence by campaign, as ``PoolSplit.rows`` has it
     accounts: dict[str, list[float]] = {}  # by pool: how it stands against the owner's split
     units: dict[str, float] = {}  # by pool: the money that its curves count as one, nanos a day
     lambdas: dict[str, float] = {}  # by campaign, as the bidder paces now
-    late: dict[str, list[float]] = {}  # by campaign: worth of outcomes by periods since their bid, discounted
+    lags: dict[str, list[float]] = {}  # by campaign: outcomes by periods since their bid, discounted
     requests: int = 0  # in the open period
     requests_a_day: float = 0.0
     agents_share: dict[str, float] = {}  # of a campaign's spend that the arm ``agents`` made, averaged
     balances: dict[str, Balance] = {}
     budgets: dict[str, int] = {}  # nanos a day, by campaign of a pool, as last told
     wished: dict[str, int] = {}  # share of its pool, ppm
+    wished_in: dict[str, str] = {}  # the pool in which it was wished
+    taken_back: dict[str, str] = {}  # targets whose wish is to be withdrawn, with its intent
     marginal: dict[str, float] = {}
     deliveries: dict[str, Delivery] = {}
     ceilings: dict[str, int] = {}  # resolved bid ceilings, as last told
@@ -100,3 +105,4 @@ class State(Struct):
     decided: str = "even spending"
     why: str = "nothing measured yet"
     seen: tuple[bytes, bytes] = (b"", b"")  # filled for a snapshot only
+    seen_counted: tuple[bytes, bytes] = (b"", b"")  # of spend and outcomes; the same

@@ -12,19 +12,40 @@ SEGMENTS = 64
 _HALVINGS = 80
 
 
-def make_feasible(low: Array, high: Array, total: Array | float) -> tuple[Array, Array]:
-    """Bounds between which the total can be reached: lower bounds that ask for too much shrink in proportion, upper
-    bounds that allow too little grow alike. Shapes (..., K) and (...)."""
+def widen(low: Array, high: Array, least: Array, most: Array, total: Array | float) -> tuple[Array, Array]:
+    """Bounds between which the total can be reached: wishes ``low``..``high`` inside the hard ``least``..``most``. Lower
+    wishes that ask for too much come down towards ``least``, upper ones that allow too little rise towards ``most``, all by
+    the same part of their way. Needs ``sum(least) <= total <= sum(most)``. Shapes (..., K) and (...).
+
+    >>> widen(np.array([2.0, 1.0]), np.array([2.0, 1.0]), np.zeros(2), np.array([2.0, 3.0]), 4.0)[1].tolist()
+    [2.0, 2.0]
+    """
     whole = np.asarray(total, dtype=np.float64)[..., None]
-    assert (whole >= 0).all()
-    assert (low >= 0).all()
-    high = np.maximum(low, high)
-    asked = low.sum(axis=-1, keepdims=True)
-    too_much = asked > whole
-    low = low * np.where(too_much, whole / np.where(too_much, asked, 1.0), 1.0)
-    missing = np.maximum(whole - high.sum(axis=-1, keepdims=True), 0.0)
-    high = high + missing / high.shape[-1]
-    return low, np.maximum(low, high)
+    low = np.clip(low, least, most)
+    high = np.clip(np.maximum(high, low), least, most)
+    return _towards(low, least, whole, down=True), _towards(high, most, whole, down=False)
+
+
+def _towards(wish: Array, hard: Array, whole: Array, *, down: bool) -> Array:
+    gap = (wish.sum(axis=-1, keepdims=True) - whole) * (1.0 if down else -1.0)
+    room = np.abs(hard - wish)
+    able = room.sum(axis=-1, keepdims=True)
+    part = np.clip(gap / np.where(able > 0, able, 1.0), 0.0, 1.0)
+    return np.asarray(wish + part * (hard - wish))
+
+
+def fit(x: Array, low: Array, high: Array, total: Array | float) -> Array:
+    """``x`` within the bounds, its gap to the total spread by what room each has left: who has none does not move. Needs
+    ``sum(low) <= total <= sum(high)``.
+
+    >>> fit(np.array([1.0, 1.0, 1.0]), np.array([0.5, 0.0, 0.0]), np.array([0.5, 1.0, 3.0]), 3.0).tolist()
+    [0.5, 1.0, 1.5]
+    """
+    x = np.clip(x, low, high)
+    gap = np.asarray(total, dtype=np.float64)[..., None] - x.sum(axis=-1, keepdims=True)
+    room = np.where(gap > 0, high - x, x - low)
+    able = room.sum(axis=-1, keepdims=True)
+    return np.asarray(np.clip(x + room * (gap / np.where(able > 0, able, 1.0)), low, high))
 
 
 def water_fill(
@@ -38,7 +59,7 @@ def water_fill(
 
     ``slopes_at(x)``: for amounts of shape (..., K, points), the marginal returns ``f_k'``, of the same shape, falling along
     each row. Each range is cut into ``segments`` pieces, and pieces are taken by marginal return: exact up to one piece. Needs
-    ``sum(low) <= total <= sum(high)`` (see :func:`make_feasible`). Ties go to the earlier row.
+    ``sum(low) <= total <= sum(high)`` (see :func:`widen`). Ties go to the earlier row.
     """
     whole = np.asarray(total, dtype=np.float64)
     assert (low.sum(axis=-1) <= whole * (1 + 1e-9) + 1e-9).all()

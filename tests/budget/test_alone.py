@@ -86,6 +86,26 @@ def test_bounds_that_cannot_be_are_refused() -> None:
         Allocator(ARMS, 0.0)
 
 
+@pytest.mark.parametrize("scale", [1e-6, 1e6])
+def test_in_whatever_unit_value_is_told_the_split_is_the_same(scale: float) -> None:
+    level = {"audio": 30.0, "video": 90.0, "banner": 20.0}
+    usual = fed(Allocator(ARMS, 100.0), 12, level=level)
+    scaled = fed(Allocator(ARMS, 100.0), 12, level={n: x * scale for n, x in level.items()})
+    assert usual[-1] != usual[0]
+    for one, other in zip(usual, scaled, strict=True):
+        assert one == pytest.approx(other)
+
+
+def test_a_first_period_that_was_an_outlier_is_forgotten() -> None:
+    allocator = Allocator([Arm(name="a"), Arm(name="b")], 100.0)
+    allocator.observe({"a": 50.0, "b": 50.0}, {"a": 1e12, "b": 90.0})
+    amounts = allocator.allocate().amounts
+    for _ in range(90):
+        allocator.observe(amounts, {"a": 4.0 * amounts["a"] ** 0.5, "b": 12.0 * amounts["b"] ** 0.5})
+        amounts = allocator.allocate().amounts
+    assert amounts["b"] > 60.0
+
+
 def test_it_does_not_swing() -> None:
     """Noise alone, all arms alike: reversals of moves above 5 % stay rare."""
     level = dict.fromkeys(("audio", "video", "banner"), 50.0)

@@ -8,8 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from counterpoint.budget import shapes
+from counterpoint.budget.allocate import Safety
+from counterpoint.budget.pool import PoolSplit
 from counterpoint.budget.response import Evidence, Model, Posterior, observe
-from counterpoint.budget.water_filling import make_feasible, water_fill, water_fill_log
+from counterpoint.budget.water_filling import water_fill, water_fill_log, widen
 from tests.budget.market import NANOS, Learned, Market, compare, share_of_oracle
 
 
@@ -29,14 +31,56 @@ def test_water_filling_keeps_sum_and_bounds_and_is_near_the_exact_answer(seed: i
     assert (a * np.log1p(filled / c)).sum() >= best - 1e-3 * abs(best)
 
 
-@given(
-    st.lists(st.tuples(st.floats(0, 100), st.floats(0, 100)), min_size=1, max_size=8), st.floats(0.1, 1000)
-)
-def test_bounds_that_cannot_hold_the_total_give_way(bounds: list[tuple[float, float]], total: float) -> None:
-    low, high = make_feasible(np.array([b[0] for b in bounds]), np.array([b[1] for b in bounds]), total)
-    assert (low <= high).all()
+@settings(max_examples=50, deadline=None)
+@given(st.integers(0, 10**6), st.integers(2, 8))
+def test_wished_bounds_give_way_to_the_total_and_hard_ones_do_not(seed: int, arms: int) -> None:
+    rng = np.random.default_rng(seed)
+    least, most = rng.uniform(0, 1, arms), rng.uniform(1, 3, arms)
+    total = float(rng.uniform(least.sum(), most.sum()))
+    low, high = widen(rng.uniform(0, 4, arms), rng.uniform(0, 4, arms), least, most, total)
+    assert (least - 1e-12 <= low).all()
+    assert (low <= high + 1e-12).all()
+    assert (high <= most + 1e-12).all()
     assert low.sum() <= total * (1 + 1e-9)
     assert high.sum() >= total * (1 - 1e-9)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.integers(0, 10**6), st.integers(2, 6), st.booleans(), st.booleans())
+def test_frozen_money_and_the_owners_bounds_hold_whatever_is_moved(
+    seed: int, arms: int, rests: bool, outside: bool
+) -> None:
+    """Both while the agent splits and while the owner's split holds. ``outside``: the owner has just set narrower bounds."""
+    rng = np.random.default_rng(seed)
+    pool = PoolSplit(np.full(arms, 10.0 ** rng.uniform(-6, 1)), Model(), Safety(trust_factor=1.05), 0.99)
+    x = rng.dirichlet(np.ones(arms)) * arms
+    for _ in range(rng.integers(1, 5)):
+        pool.observe(
+            x=x * rng.uniform(0, 2, arms),
+            value=10.0 ** rng.uniform(-6, 13, arms) * (rng.random(arms) < 0.7),
+            time=np.full(arms, 1 / 5_760),
+        )
+    pool.standing.resting = np.asarray(9.0 if rests else 0.0)
+    frozen = rng.random(arms) < 0.3
+    inside = np.where(frozen | (not outside), x, 0.5 * x + 0.5 * rng.permutation(x))
+    inside = inside * np.where(frozen, 1.0, (arms - x[frozen].sum()) / max(inside[~frozen].sum(), 1e-12))
+    least = inside * rng.uniform(0, 1, arms) * (rng.random(arms) < 0.5)
+    most = np.where(rng.random(arms) < 0.5, inside * rng.uniform(1, 2, arms), np.inf)
+    new = pool.next(x, rng.dirichlet(np.ones(arms)) * arms, least=least, most=most, frozen=frozen).x
+    assert new.sum() == pytest.approx(arms)
+    assert new[frozen].tolist() == x[frozen].tolist()
+    assert (new >= least - 1e-5 * arms)[~frozen].all()
+    assert (new <= most + 1e-5 * arms)[~frozen].all()
+
+
+def test_bounds_that_cannot_hold_the_sum_move_nothing() -> None:
+    pool = PoolSplit(np.full(3, 0.01), Model(), Safety(), 0.99)
+    x = np.array([0.5, 1.5, 1.0])
+    for _ in range(5):
+        pool.observe(x=x, value=np.array([5.0, 1.0, 1.0]), time=np.ones(3))
+    proposed = pool.next(x, np.ones(3), most=np.array([0.6, 0.6, 0.6]))
+    assert proposed.x.tolist() == x.tolist()
+    assert not bool(proposed.moved)
 
 
 def test_beats_an_equal_split_on_curves_it_does_not_know() -> None:

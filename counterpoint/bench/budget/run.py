@@ -13,10 +13,11 @@ from counterpoint.base.words import instead_of, names_of
 from counterpoint.bench.bidding.run import Line, Report, Settings, Times, one_by_one
 from counterpoint.bench.bidding.verdict import PartResult
 from counterpoint.bench.budget.daily import Columns, daily
+from counterpoint.bench.budget.paths import paths
 from counterpoint.bench.budget.splits import splits, tilt
 from counterpoint.bench.budget.together import together
 
-PARTS: Final = ("splits", "tilt", "together", "daily")
+PARTS: Final = ("splits", "paths", "tilt", "together", "daily")
 
 
 def chosen(names: Sequence[str]) -> tuple[str, ...]:
@@ -76,6 +77,8 @@ def _part(
         if quick:
             return splits(seeds, keep, plots, report, traffics=(1.0,))
         return splits(seeds, keep, plots, report)
+    if name == "paths":
+        return paths(seeds, keep, report)
     if name == "tilt":
         return tilt(seeds, keep, report, *([(1.0,)] if quick else []))
     if name == "together":

@@ -39,10 +39,11 @@ class Equal:
 
 
 class ByReturn(Equal):
-    """In proportion to discounted value per unit of spend, never under 1 % of an equal share."""
+    """In proportion to a power of discounted value per unit of spend, never under 1 % of an equal share. ``shrink``: how much
+    an equal share's spend at the pool's mean return is added to each arm's own."""
 
-    def __init__(self, keep: float) -> None:
-        self.keep = keep
+    def __init__(self, keep: float, shrink: float = 0.0, power: float = 1.0) -> None:
+        self.keep, self.shrink, self.power = keep, shrink, power
 
     def begin(self, markets: Markets) -> Floats:
         self._spend, self._value = np.zeros((2, markets.count, markets.arms))
@@ -51,7 +52,12 @@ class ByReturn(Equal):
     def next(self, seen: Seen) -> Floats:
         self._spend = self._spend * self.keep + seen.spent
         self._value = self._value * self.keep + seen.value
-        weight = (self._value + 1e-9) / np.maximum(self._spend, 1e-9)
+        prior = self.shrink * self._spend.mean(axis=1, keepdims=True)
+        mean = self._value.sum(axis=1, keepdims=True) / np.maximum(
+            self._spend.sum(axis=1, keepdims=True), 1e-9
+        )
+        weight = (self._value + mean * prior + 1e-9) / np.maximum(self._spend + prior, 1e-9)
+        weight = weight**self.power
         x = np.maximum(weight / weight.sum(axis=1, keepdims=True) * weight.shape[1], 0.01)
         return np.asarray(x / x.sum(axis=1, keepdims=True) * x.shape[1])
 
@@ -88,8 +94,10 @@ class ModelFree(Equal):
         return self._act()
 
 
-OPEN: Final = Safety(trust_factor=1e3, gain_min=0.0, doubt=0.0, reversal=1.0, behind=1e9, idle_above=0.0)
-LOG_ONLY: Final = Model(pooling=0.0, season_rate=0.0, only_log=True)
+OPEN: Final = Safety(
+    trust_factor=1e3, gain_min=0.0, doubt=0.0, reversal=1.0, behind=1e9, evidence_min=0.0, idle_above=0.0
+)
+LOG_ONLY: Final = Model(pooling=0.0, season_rate=0.0, outlier=1e9, only_log=True)
 
 
 class Agent:
@@ -155,7 +163,8 @@ class Agent:
         return self.x
 
 
-def greedy(keep: float, prior_events: float = 2.0) -> Agent:
-    """Discounted greedy: each arm's own logarithmic curve, water-filling at once; no margin, no delay, no safety."""
+def greedy(keep: float, prior_events: float = 2.0, *, margins: bool = False) -> Agent:
+    """Discounted greedy: each arm's own logarithmic curve, water-filling at once; no delay, no safety, and no margin unless
+    ``margins``."""
     model = replace(LOG_ONLY, prior_events=prior_events)
-    return Agent(model, replace(OPEN, floor_share=0.01), keep, with_margin=False, with_delay=False)
+    return Agent(model, replace(OPEN, floor_share=0.01), keep, with_margin=margins, with_delay=False)

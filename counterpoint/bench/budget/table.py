@@ -88,7 +88,9 @@ def sums(world: World, facts: Facts) -> Sums:
     return Sums(grid=grid, value=value, cost=cost, shown=shown, auctions=counts)
 
 
-def table(scenario: Scenario, seed: int) -> Table:
+def table(scenario: Scenario, seed: int, paths: bool = False) -> Table:
+    """``paths``: one arm per campaign and supply path instead of one per campaign; the campaign's daily budget is split
+    equally over its paths, and c counts campaigns times paths (the campaign's first), s one."""
     world = World(scenario, seed)
     facts = facts_of(scenario, world.design)
     of = sums(world, facts)
@@ -105,16 +107,29 @@ def table(scenario: Scenario, seed: int) -> Table:
     sigma = np.array([c.order_sigma for c in scenario.campaign])
     event = facts.worth[:, 0] + facts.worth[:, 1] + facts.worth[:, 2] + facts.worth[:, 3] * facts.order_value
     spread = np.where([g is Goal.VALUE for g in facts.goals], np.exp(sigma**2), 1.0)
+    spend, won, seen = chosen(cost), chosen(value), chosen(shown)
+    per_day = scenario.days / scenario.auctions
+    event, budget = event * spread / 1e9, facts.day_budget_nanos / 1e9
+    if paths:
+        count = spend.shape[-1]
+        spend, won, seen = (_apart(what) for what in (spend, won, seen))
+        event, budget, conversions = (np.repeat(each, count) for each in (event, budget / count, conversions))
     return Table(
-        spend=np.maximum.accumulate(chosen(cost).sum(axis=-1), axis=-1) / 1e9,
-        value=chosen(value) / 1e9,
-        shown=chosen(shown) * scenario.days / scenario.auctions,
+        spend=np.maximum.accumulate(spend.sum(axis=-1), axis=-1) / 1e9,
+        value=won / 1e9,
+        shown=seen * per_day,
         auctions=of.auctions,
-        event=event * spread / 1e9,
+        event=event,
         converts=conversions,
         delay=_delays(world),
-        budget=facts.day_budget_nanos / 1e9,
+        budget=budget,
     )
+
+
+def _apart(what: Floats) -> Floats:
+    """[e, c, l, s] to [e, c times s, l, 1]."""
+    e, c, prices, s = what.shape
+    return np.moveaxis(what, 3, 2).reshape(e, c * s, prices, 1)
 
 
 def _delays(world: World) -> Floats:
@@ -125,15 +140,15 @@ def _delays(world: World) -> Floats:
     return np.bincount(np.minimum(at, LAGS).ravel(), minlength=LAGS + 1) / at.size
 
 
-def kept(scenario: Scenario, seed: int, folder: Path | None) -> Table:
+def kept(scenario: Scenario, seed: int, folder: Path | None, paths: bool = False) -> Table:
     """From ``folder`` where it was made before with the same scenario; else made, and kept there."""
     if folder is None:
-        return table(scenario, seed)
-    path = folder / f"{scenario.name}-{scenario.digest[:12]}-{seed}.npz"
+        return table(scenario, seed, paths)
+    path = folder / f"{scenario.name}-{scenario.digest[:12]}-{seed}{'-paths' if paths else ''}.npz"
     if path.exists():
         with np.load(path, allow_pickle=False) as held:
             return Table(**{name: held[name] for name in Table.__struct_fields__})
-    made = table(scenario, seed)
+    made = table(scenario, seed, paths)
     folder.mkdir(parents=True, exist_ok=True)
     np.savez_compressed(path, **{name: getattr(made, name) for name in Table.__struct_fields__})
     return made

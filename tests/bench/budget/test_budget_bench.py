@@ -15,8 +15,9 @@ from counterpoint.bench.bidding.run import shown
 from counterpoint.bench.budget import from_log, run
 from counterpoint.bench.budget.daily import Columns, best, daily, read, walk, walkers
 from counterpoint.bench.budget.market import Markets, Play, markets_of, plan_with_stock, stock_bound
+from counterpoint.bench.budget.paths import able
 from counterpoint.bench.budget.splits import FAMILIES, judge, recoveries
-from counterpoint.bench.budget.splitters import Equal, greedy
+from counterpoint.bench.budget.splitters import ByReturn, Equal, ModelFree, greedy
 from counterpoint.bench.budget.table import EPOCHS_A_DAY, table
 from counterpoint.bench.budget.train import RADIUS, agent, drawn, played, train
 from counterpoint.bench.budget.validate import validated
@@ -98,6 +99,32 @@ def test_late_conversions_are_all_told_in_the_end() -> None:
     coming = (play.coming.sum(axis=-1) * m.event / m.traffic).sum()
     assert coming > 0.02 * true
     assert told + coming == pytest.approx(true, rel=0.12)
+
+
+def test_a_campaigns_paths_apart_are_its_curve() -> None:
+    scenario = resized(scenario_named("jumps-v1"), 20_000)
+    whole, apart = table(scenario, 0), table(scenario, 0, paths=True)
+    campaigns, count = whole.budget.size, len(scenario.supply)
+    assert apart.budget.size == campaigns * count
+    assert apart.budget.sum() == pytest.approx(whole.budget.sum())
+    value = apart.value[..., 0].reshape(whole.value.shape[0], campaigns, count, -1)
+    assert np.moveaxis(value, 2, 3) == pytest.approx(whole.value)
+    spend = apart.spend.reshape(whole.spend.shape[0], campaigns, count, -1).sum(axis=2)
+    assert spend == pytest.approx(whole.spend)
+    some = able([apart])
+    assert some[0].budget.size <= apart.budget.size
+    m = markets_of(scenario, some, [0], 30.0)
+    assert (played(m, agent()) <= oracle(m) * (1 + 1e-9)).all()
+
+
+def test_the_baselines_of_the_grids_are_what_they_say() -> None:
+    """No shrinkage is the plain split by return; with very much of it, or without steps, all end at the equal split."""
+    m = markets("jumps-v1")
+    plain, equal = played(m, ByReturn(0.9, 0.0, 1.0)), played(m, Equal())
+    assert played(m, ByReturn(0.9)) == pytest.approx(plain)
+    assert played(m, ByReturn(0.9, 1e9)) == pytest.approx(equal)
+    assert played(m, ModelFree(0.0, 1e-9)) == pytest.approx(equal)
+    assert not np.allclose(played(m, greedy(0.9, margins=True)), played(m, greedy(0.9)))
 
 
 def test_training_markets_differ_and_a_policy_of_nothing_changes_nothing() -> None:
