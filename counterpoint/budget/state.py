@@ -14,7 +14,7 @@ from counterpoint.budget.response import Model
 # periods of a day or a quarter of one, found on tuning seeds of the simulated markets (docs/agents.md)
 DAILY_MODEL: Final = Model()
 DAILY_SAFETY: Final = Safety(trust_factor=1.3)
-QUARTER_DAY_KEEP: Final = 0.85
+QUARTER_DAY_KEEP: Final = 0.97
 
 
 class BudgetConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
