@@ -5,7 +5,7 @@
 the impressions won. Money is the caller's account currency: prices and values in integer micros CPM (a millionth of a unit
 per thousand impressions, the same number as nanos per impression). See ``docs/library.md`` and ``examples/bidding_alone.py``.
 
->>> bidder = AloneBidder(budget_nanos=10_000_000, auctions=1_000)
+>>> bidder = AloneBidder(budget_nanos=4_000_000_000, auctions=1_000)  # 4.00 units
 >>> bids = bidder.price(np.array([2e6, 4e6]), floor_micros=1_000_000)
 >>> bids.tolist()
 [1600000, 3200000]
@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from numbers import Real
 
 import msgspec
 import numpy as np
@@ -27,15 +28,14 @@ from numpy.typing import ArrayLike, NDArray
 
 from counterpoint.base.clock import NS_PER_S
 from counterpoint.base.errors import ConfigError
-from counterpoint.base.jit import njit
 from counterpoint.base.money import PRICE_MICROS_MAX
 from counterpoint.base.seen import SeenIds
-from counterpoint.bidding import pacing, told
+from counterpoint.bidding import pacing, quote, told
 from counterpoint.bidding.goal import Buys, Goal, GoalLearner
 from counterpoint.bidding.outcomes import Counts
 from counterpoint.bidding.pacing import Pace
-from counterpoint.bidding.policy import LAMBDA_MIN, curve_table
-from counterpoint.bidding.price import best_price
+from counterpoint.bidding.policy import LAMBDA_MAX, LAMBDA_MIN, curve_table
+from counterpoint.bidding.risk import Risk, doubted, raised
 from counterpoint.bidding.segments import lineage
 from counterpoint.bidding.state import BiddingConfig
 from counterpoint.bidding.told import FIXED_PRICE, NOT_TOLD, SECOND_PRICE, Refused, Rows, RowsRefused
@@ -65,13 +65,16 @@ class _Kept(Struct):
     ids: tuple[bytes, bytes]
     curves: msgspec.Raw
     goal: bytes | None
+    auctions: int = 0  # that the pace's shares are of; 0: those of the bidder it is restored into
+    risk: Risk = msgspec.field(default_factory=Risk)
 
 
 class AloneBidder:
     """Not thread-safe. No I/O, no clock, no chance of its own.
 
-    ``budget_nanos`` > 0 for ``auctions`` >= 1 expected in all; None: no budget. ``lowest`` in [0.2, 1]: 1 never bids above
-    value; below lets it, where a budget or a target cost asks for more value than it would win.
+    ``budget_nanos`` > 0 for ``auctions`` >= 1 expected in all (needed with a budget), until :meth:`new_period`; None: no budget.
+    ``lowest`` in [0.2, 1]: 1 never bids above value; below lets it, where a budget or a target cost asks for more value than it
+    would win.
     ``goal``: None: the caller brings values. Of clicks, conversions and return it also holds the mean cost at the goal.
     ``refused`` and ``contained`` count what was not used, by why. Raises :class:`ConfigError`.
     """
@@ -79,30 +82,25 @@ class AloneBidder:
     def __init__(
         self,
         budget_nanos: int | None = None,
-        auctions: int = 1,
+        auctions: int | None = None,
         lowest: float = 1.0,
         goal: Goal | None = None,
     ) -> None:
-        settled = (
-            told.is_whole(auctions, 1, MONEY_MAX)
-            and (budget_nanos is None or told.is_whole(budget_nanos, 1, MONEY_MAX))
-            and LAMBDA_MIN <= lowest <= 1.0
-        )
-        if not settled:
-            raise ConfigError(
-                f"budget_nanos {budget_nanos!r}, auctions {auctions!r} and lowest {lowest!r}: a budget (or None) and a number of "
-                f"auctions are whole numbers above 0, lowest is in {LAMBDA_MIN}..1"
-            )
+        self._budget = None if budget_nanos is None else _setting("budget_nanos", budget_nanos)
+        if auctions is None and budget_nanos is not None:
+            raise ConfigError("auctions is None; with budget_nanos, say how many auctions it is for")
+        self._auctions = 1 if auctions is None else _setting("auctions", auctions)
+        self._lowest = _lowest("lowest", lowest)
+        if goal is not None and not isinstance(goal, Goal):
+            raise ConfigError(f"goal is {goal!r}; it is a Goal, or None where you bring values")
         self.refused = Refused()
-        self.spent_nanos = 0
-        self._budget = None if budget_nanos is None else int(budget_nanos)
-        self._auctions, self._lowest = int(auctions), float(lowest)
-        self._seen = self._rows = 0
+        self._spent = self._seen = self._rows = 0
+        self._risk = Risk()
         self._now_s = self._decayed_s = 0.0
         self._pace = Pace()
         self._goal = None if goal is None else GoalLearner(goal, self.refused)
         if not self._holds_cost:
-            self._pace.cost.log_lambda = math.log(lowest)
+            self._pace.cost.log_lambda = math.log(self._lowest)
         self._ids = SeenIds()
         self._curves = WinCurves(BiddingConfig().curve_half_life_s)
         self._tables: dict[str, FloatArray] = {}
@@ -110,6 +108,29 @@ class AloneBidder:
     @property
     def _holds_cost(self) -> bool:
         return self._goal is not None and self._goal.goal.buys is not Buys.REACH
+
+    def new_period(self, budget_nanos: int, auctions: int) -> None:
+        """A new budget, nothing spent and no auction seen of it; what was learned stays. lambda starts where the last period's
+        spend says that this budget would just last. Outcomes told from here on are booked in this period. Raises
+        :class:`ConfigError`, and then nothing has changed."""
+        budget, expected = _setting("budget_nanos", budget_nanos), _setting("auctions", auctions)
+        self._count_pace_of(expected, self._auctions)
+        self._budget, self._auctions = budget, expected
+        self._spent = self._seen = 0
+        self._risk.told(0)
+        pace = self._pace
+        if pace.share > 0.0 and pace.demand > 0.0:
+            lasts = math.log(pace.demand / pace.share / budget) / pacing.ELASTICITY
+            pace.log_budget = min(max(lasts, math.log(self._lowest)), math.log(LAMBDA_MAX))
+
+    def _count_pace_of(self, auctions: int, before: int) -> None:
+        """Shares of the plan were of ``before`` auctions."""
+        self._pace.share *= before / auctions
+
+    @property
+    def spent_nanos(self) -> int:
+        """In this period."""
+        return self._spent
 
     @property
     def multiplier(self) -> float:
@@ -144,38 +165,52 @@ class AloneBidder:
         values: ArrayLike,
         segment: str = "own/banner",
         auction_type: int = 1,
-        floor_micros: int = 0,
+        floor_micros: int | ArrayLike = 0,
         explores: Generator | None = None,
     ) -> IntArray:
         """Bids for impressions worth ``values`` (micros CPM, [n] or one number), [n]; 0: none. Never above v_eff, under the
-        floor or above what is left.
+        floor or above what is left, and while few wins are known not for more than a few times what the plan has released
+        (:mod:`counterpoint.bidding.risk`), which also counts what was priced since the last ``learn``.
 
         ``segment`` "{exchange}/{media}" picks the win curve, its parents where it has none; a child "{exchange}/{media}/{x}" may be
         named. ``auction_type`` 2: second price, v_eff is bid; 3: the floor is the price of a deal, and it is bid or nothing (so
-        nothing with a floor of 0). ``floor_micros`` is whole: round a fraction up. ``explores``: 3 % of bids are moved by up to
-        20 %, so that an exchange that tells nothing but wins and losses still teaches a curve.
+        nothing with a floor of 0). ``floor_micros``, one or [n], is whole: round a fraction up. ``explores``: 3 % of
+        bids are moved by up to 20 %, so that an exchange that tells nothing but wins and losses still teaches a curve.
         Raises :class:`RowsRefused` for arguments that are none of these; what is no value is counted and not bid for."""
-        segment, floor = told.segment_of(segment), told.floor_of(floor_micros)
-        kind, worth = told.auction_type_of(auction_type), told.numbers("values", values)
+        segment, kind = told.segment_of(segment), told.auction_type_of(auction_type)
+        worth = told.numbers("values", values)
+        floors = told.floors_of(floor_micros, len(worth)).astype(np.float64)
         if explores is not None and not isinstance(explores, Generator):
-            raise RowsRefused(f"explores is {explores!r}; it is a numpy.random.Generator or None")
+            raise RowsRefused(f"explores is {explores!r}; hand in numpy.random.default_rng(seed), or None")
         good = np.isfinite(worth) & (worth >= 0.0) & (worth <= PRICE_MICROS_MAX)
         self.refused.values += int((~good).sum())
+        table, rows = self._table(segment)
         paced = np.where(good, worth, 0.0) / self.multiplier
-        wished = paced
-        if kind == FIXED_PRICE:
-            wished = np.full(len(worth), float(floor))
-        elif kind != SECOND_PRICE:
-            wished = np.zeros(len(worth))
-            _shade(self._table(segment), paced, float(floor), wished)
-        if explores is not None and kind != FIXED_PRICE:
-            config = BiddingConfig()
-            moved = 1.0 + config.exploration_span * (2.0 * explores.random(len(worth)) - 1.0)
-            wished = np.where(explores.random(len(worth)) < config.exploration_rate, wished * moved, wished)
-        bids = np.minimum(np.maximum(np.minimum(wished, paced), float(floor)), PRICE_MICROS_MAX)
-        bids = np.where((paced >= floor) & (bids >= 1.0), bids, 0.0)
-        left = math.inf if self._budget is None else self._budget - self.spent_nanos
-        return np.asarray(np.where(bids <= left, bids, 0.0), dtype=np.int64)
+
+        def bids_at(over: float, explores: Generator | None = None) -> FloatArray:
+            return quote.bids_of(table, paced / over, floors, kind, explores)
+
+        def costs_of(bids: FloatArray) -> FloatArray:
+            return bids * doubted(quote.rates_of(table, bids), 0.0 if kind == FIXED_PRICE else rows)
+
+        if self._budget is None:
+            return np.asarray(bids_at(1.0, explores), dtype=np.int64)
+        allowed = self._risk.allowed(len(worth), self._budget, self._spent, self._seen, self._auctions)
+        held = allowed < math.inf
+        over = raised(lambda over: float(costs_of(bids_at(over)).sum()), allowed) if held else 1.0
+        bids = bids_at(over, explores)
+        costs = costs_of(bids) if held else bids
+        bid_for = (np.cumsum(costs) <= allowed) & (bids <= self._budget - self._spent)
+        self._risk.made(bids, costs, bid_for, over)
+        return np.where(bid_for, bids, 0.0).astype(np.int64)
+
+    def win_rate(self, bids: ArrayLike, segment: str = "own/banner") -> FloatArray:
+        """The chance to win at each of ``bids`` (micros CPM, [n] or one number) as learned of ``segment`` or its parents, [n]. NaN
+        where no curve is known yet (50 auctions make one) and for what is no bid."""
+        table, rows = self._table(told.segment_of(segment))
+        asked = told.numbers("bids", bids)
+        known = (rows > 0.0) & (asked >= 0.0)
+        return np.where(known, quote.rates_of(table, np.where(known, asked, 0.0)), math.nan)
 
     # ---- hearing
 
@@ -188,7 +223,7 @@ class AloneBidder:
         segment: str = "own/banner",
         *,
         auction_type: int = 1,
-        floor_micros: int = 0,
+        floor_micros: int | ArrayLike = 0,
         ids: Sequence[str] | None = None,
         values: ArrayLike | None = None,
         shown: Sequence[Shown] | None = None,
@@ -204,9 +239,8 @@ class AloneBidder:
         ``shown``, ``ids`` and ``now_s`` (seconds of any one clock, never back) are what a goal learns from, and needed with one.
         Raises :class:`RowsRefused` where lengths or kinds differ or a goal lacks what it needs; then nothing was learned or
         booked and no id was marked as heard, so that the same rows can be told again once they are put right."""
-        segment, floor = told.segment_of(segment), told.floor_of(floor_micros)
-        kind = told.auction_type_of(auction_type)
-        rows = told.rows_of(bids, won, minimum_micros, paid_micros, values, ids, shown)
+        segment, kind = told.segment_of(segment), told.auction_type_of(auction_type)
+        rows = told.rows_of(bids, won, minimum_micros, paid_micros, floor_micros, values, ids, shown)
         clock = None if now_s is None else told.number("now_s", now_s)
         goal = self._goal
         if goal is not None and (ids is None or values is None or shown is None or clock is None):
@@ -216,10 +250,10 @@ class AloneBidder:
         if len(rows) and not len(new):
             return
         made, wins, minima, paid = self._settled(new, kind)
-        self.spent_nanos += int(paid.sum())  # next to the ids: no auction is marked as heard and not paid for
+        self._spent += int(paid.sum())  # next to the ids: no auction is marked as heard and not paid for
         self._pass_to(clock)
         if kind != FIXED_PRICE:
-            self._learn_market(segment, made, wins, minima, floor)
+            self._learn_market(segment, made, wins, minima, new.floors)
         if goal is not None:
             self._learn_goal(goal, new, wins, paid)
         self._step(len(new), made, wins, paid)
@@ -311,10 +345,11 @@ class AloneBidder:
             self._goal.pass_to(self._pace.cost, int(now_s * NS_PER_S))
 
     def _learn_market(
-        self, segment: str, made: IntArray, wins: NDArray[np.bool_], minima: IntArray, floor: int
+        self, segment: str, made: IntArray, wins: NDArray[np.bool_], minima: IntArray, floors: IntArray
     ) -> None:
         disbelieved = self._curves.unbelieved
-        for bid, was_won, minimum in zip(made.tolist(), wins.tolist(), minima.tolist(), strict=True):
+        columns = (made.tolist(), wins.tolist(), minima.tolist(), floors.tolist())
+        for bid, was_won, minimum, floor in zip(*columns, strict=True):
             if bid > 0:
                 least = None if minimum == NOT_TOLD else minimum
                 self._curves.add(segment, bid, was_won, least, floor_nanos=floor)
@@ -326,39 +361,45 @@ class AloneBidder:
                 self._tables.clear()
 
     def _step(self, n: int, made: IntArray, wins: NDArray[np.bool_], paid: IntArray) -> None:
-        spent = int(paid.sum())
         self._seen += n
         if self._budget is None:
             pacing.unpaced(self._pace, self._lowest)
             return
-        self._pace.spent, self._pace.bids = spent, int((made > 0).sum())
-        self._pace.wins = int(wins.sum())
+        pace, risk, left = self._pace, self._risk, self._budget - self._spent
+        if risk.log_raised > 0.0:  # the bids were made at it, and the next are found from there
+            pace.log_budget = math.log(self.multiplier) + risk.log_raised
+        pace.spent, pace.bids, pace.wins = int(paid.sum()), int((made > 0).sum()), int(wins.sum())
         pacing.step(
-            self._pace,
-            phi=n / self._auctions,
+            pace,
+            phi=n / self._auctions * risk.share_bid_for,
             rest=max(1.0 - self._seen / self._auctions, 0.0),
-            left=float(self._budget - self.spent_nanos),
+            left=float(left),
             budget=float(self._budget),
             elapsed_s=math.inf,
             lowest=self._lowest,
-            supply=n > 0,
+            supply=n > 0
+            and left > 0
+            and risk.share_bid_for > 0.0,  # without money there is nothing to find out
         )
+        risk.told(int(wins.sum()))
 
-    def _table(self, segment: str) -> FloatArray:
+    def _table(self, segment: str) -> tuple[FloatArray, float]:
+        """The curve to price with, and the rows it stands on; 0: none is known."""
         curves = self._curves.curves
         source = next((name for name in lineage(segment) if name in curves), "")
         if source not in self._tables:
             self._tables[source] = curve_table(curves.get(source))
-        return self._tables[source]
+        return self._tables[source], curves[source].rows if source else 0.0
 
     # ---- kept over a restart
 
     def snapshot(self) -> bytes:
-        """All that was learned and spent, but not the settings: ``restore`` into a bidder made with the same ones decides alike."""
+        """All that was learned and spent, but not the settings: ``restore`` into a bidder made with the same ones (of the running
+        period) decides alike."""
         return msgspec.msgpack.encode(
             _Kept(
                 _KEPT_VERSION,
-                self.spent_nanos,
+                self._spent,
                 self._seen,
                 self._now_s,
                 self._decayed_s,
@@ -368,6 +409,8 @@ class AloneBidder:
                 self._ids.dump(),
                 msgspec.Raw(msgspec.msgpack.encode(self._curves.dump())),
                 None if self._goal is None else self._goal.dump(),
+                self._auctions,
+                self._risk,
             )
         )
 
@@ -384,38 +427,33 @@ class AloneBidder:
                 raise ValueError("it is of another goal or version")
             if goal is not None and kept.goal is not None:
                 goal.load(kept.goal)
-            if not math.isfinite(self._pace_sum(kept.pace)) or kept.spent_nanos < 0:
+            if not math.isfinite(_sum_of(kept.pace, kept.risk)) or min(kept.spent_nanos, kept.auctions) < 0:
                 raise ValueError("it holds numbers that cannot be")
         except (msgspec.DecodeError, ValueError) as error:
             raise ConfigError(f"this is no snapshot of such a bidder: {error}; start without it") from error
-        self.spent_nanos, self._seen, self._rows = kept.spent_nanos, kept.seen, kept.rows
+        self._spent, self._seen, self._rows = kept.spent_nanos, kept.seen, kept.rows
         self._now_s, self._decayed_s = kept.now_s, kept.decayed_s
-        self._pace, self.refused, self._ids, self._curves, self._goal = (
-            kept.pace,
-            kept.refused,
-            ids,
-            curves,
-            goal,
-        )
+        self._pace, self._risk, self.refused = kept.pace, kept.risk, kept.refused
+        self._ids, self._curves, self._goal = ids, curves, goal
+        self._count_pace_of(self._auctions, kept.auctions or self._auctions)
         self._tables.clear()
 
-    def _pace_sum(self, pace: Pace) -> float:
-        cost = pace.cost
-        return sum(
-            (
-                pace.log_budget,
-                pace.demand,
-                pace.share,
-                cost.log_lambda,
-                cost.paid_at_one,
-                cost.value,
-                cost.due,
-            )
-        )
+
+def _sum_of(pace: Pace, risk: Risk) -> float:
+    cost = pace.cost
+    of_pace = pace.log_budget + pace.demand + pace.share
+    of_cost = cost.log_lambda + cost.paid_at_one + cost.value + cost.due
+    return of_pace + of_cost + risk.out_nanos + risk.bid_nanos + risk.raised_nanos
 
 
-@njit
-def _shade(table: FloatArray, paced: FloatArray, floor: float, out: FloatArray) -> None:
-    for i in range(len(paced)):
-        if paced[i] >= floor:
-            out[i] = best_price(table, paced[i], floor)
+def _lowest(what: str, given: object) -> float:
+    if not isinstance(given, Real) or not LAMBDA_MIN <= float(given) <= 1.0:
+        raise ConfigError(f"{what} is {given!r}; it is a number in {LAMBDA_MIN}..1")
+    return float(given)
+
+
+def _setting(what: str, given: object) -> int:
+    if not told.is_whole(given, 1, MONEY_MAX):
+        units = " of nanos (4_000_000_000: 4.00 units)" if what == "budget_nanos" else ""
+        raise ConfigError(f"{what} is {given!r}; it is a whole number{units} above 0")
+    return int(given)  # type: ignore[call-overload, no-any-return]

@@ -59,6 +59,7 @@ class Rows:
     outcomes: FloatArray
     minima: IntArray
     prices: IntArray
+    floors: IntArray
     values: FloatArray | None
     ids: list[str] | None
     shown: list[Shown] | None
@@ -76,6 +77,7 @@ def rows_of(
     won: ArrayLike,
     minimum_micros: ArrayLike | None,
     paid_micros: ArrayLike | None,
+    floor_micros: int | ArrayLike,
     values: ArrayLike | None,
     ids: Iterable[str] | None,
     shown: Iterable[Shown] | None,
@@ -89,6 +91,7 @@ def rows_of(
         numbers("won", won, n),
         none if minimum_micros is None else _money("minimum_micros", minimum_micros, n),
         none if paid_micros is None else _money("paid_micros", paid_micros, n),
+        floors_of(floor_micros, n),
         None if values is None else numbers("values", values, n),
         None if ids is None else names("ids", ids, n),
         None if shown is None else impressions(shown, n),
@@ -170,9 +173,17 @@ def segment_of(given: str) -> str:
     return segment
 
 
-def floor_of(given: int) -> int:
-    """A whole number: a fraction that is cut off would undercut the floor."""
-    return whole("floor_micros", given, PRICE_MICROS_MAX)
+def floors_of(given: int | ArrayLike, n: int) -> IntArray:
+    """As int64 [n]; one floor is that of all. Whole numbers: a fraction that is cut off would undercut the floor."""
+    if not hasattr(given, "__len__") or isinstance(given, str):
+        return np.full(n, whole("floor_micros", given, PRICE_MICROS_MAX), dtype=np.int64)
+    column = _column("floor_micros", given, n)
+    if n and column.dtype.kind not in "biu":
+        raise RowsRefused(f"floor_micros are {column.dtype}; they are whole numbers: round fractions up")
+    wrong = np.flatnonzero((column < 0) | (column > PRICE_MICROS_MAX))
+    if len(wrong):
+        whole(f"floor_micros[{wrong[0]}]", int(column[wrong[0]]), PRICE_MICROS_MAX)
+    return column.astype(np.int64)
 
 
 def auction_type_of(given: int) -> int:

@@ -317,7 +317,7 @@ def test_a_repeat_moves_nothing_but_its_count() -> None:
 
 
 def test_a_deal_is_bid_at_its_price_or_not_at_all_and_teaches_no_curve() -> None:
-    bidder = AloneBidder(10_000_000, 1_000)
+    bidder = AloneBidder(10_000_000, 4)
     rng = np.random.default_rng(1)
     bids = bidder.price([3e6, 2e6, 1e6, np.nan], auction_type=3, floor_micros=2_000_000, explores=rng)
     assert bids.tolist() == [2_000_000, 2_000_000, 0, 0]
@@ -325,7 +325,7 @@ def test_a_deal_is_bid_at_its_price_or_not_at_all_and_teaches_no_curve() -> None
     before = bidder.price([3e6])[0]
     bidder.learn([2_000] * 400, [True] * 400, auction_type=3, floor_micros=2_000)
     assert bidder.spent_nanos == 800_000
-    unlearned = AloneBidder(10_000_000, 1_000)
+    unlearned = AloneBidder(10_000_000, 4)
     assert msgpack_curves(bidder) == msgpack_curves(unlearned)
     assert bidder.price([3e6 * bidder.multiplier])[0] == pytest.approx(before)
     assert bidder.price([3e6 * bidder.multiplier], auction_type=3, floor_micros=9_300_000).tolist() == [0]
