@@ -34,7 +34,7 @@ class Safety(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     )
     behind_keep: float = 0.95  # memory of that comparison, per period
     rest_periods: int = 20  # for which the fixed split then holds
-    evidence_min: float = 10.0  # outcomes remembered of the pool: with fewer, its split stays as it is
+    evidence_min: float = 5.0  # outcomes remembered of the pool: with fewer, its split stays as it is
     idle_above: float = (
         0.9  # who spends less of its money than this gets no more than a tenth above what it spends
     )

@@ -38,7 +38,7 @@ TIDE_TRUST: Final = 4.0  # rounds of a bucket before its common factor is half b
 class Model(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How the curves learn. The defaults are found on tuning seeds: docs/agents.md."""
 
-    prior_events: float = 10.0  # what the pool's mean return counts, in events
+    prior_events: float = 5.0  # what the pool's mean return counts, in events
     pooling: float = 1.0  # how much of the pool's mean weights is each arm's prior of shapes
     margin_sd: float = 0.1  # of the elasticity that the bidder tells
     season_rate: float = 0.1  # of an arm's own factor of a bucket of the week; 0: none

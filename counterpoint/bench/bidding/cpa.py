@@ -24,13 +24,13 @@ from counterpoint.bench.market.baselines.parts import Best, ByConversions, Pid
 from counterpoint.bench.market.driver import Run, play
 from counterpoint.bench.market.facts import NANOS, facts_of
 from counterpoint.market.load import scenario_named
-from counterpoint.market.scenario import Scenario
+from counterpoint.market.scenario import Scenario, resized
 from counterpoint.market.world import World
 
 FIRST: Final = ", first price"  # the same market with every venue a first-price one
 SCENARIOS: Final = ("stationary-v1", "drift-v1", "weekend-v1", "thin-market-v1", "stationary-v1" + FIRST)
-TARGET_SCENARIOS: Final = ("stationary-v1", "delay-v1")
-TARGET_SEEDS: Final = 10
+TENFOLD: Final = ", ten times the traffic"
+TARGET_SCENARIOS: Final = {"stationary-v1": 10, "delay-v1": 10, "stationary-v1" + TENFOLD: 4}  # how many seeds
 RICH: Final = 20.0  # times the budgets, where the target is to bind
 DECISIONS_A_DAY: Final = 24  # everybody's, on average
 RATIO_MAX: Final = 0.8
@@ -90,7 +90,9 @@ def _every(scenario: Scenario) -> int:
 
 
 def _sized(name: str, quick: bool) -> Scenario:
-    scenario = scenario_named(name.removesuffix(FIRST))
+    scenario = scenario_named(name.removesuffix(FIRST).removesuffix(TENFOLD))
+    if name.endswith(TENFOLD):
+        scenario = resized(scenario, 10 * scenario.auctions)
     if name.endswith(FIRST):
         venues = tuple(msgspec.structs.replace(venue, auction_type=1) for venue in scenario.venue)
         scenario = msgspec.structs.replace(scenario, venue=venues)
@@ -132,7 +134,7 @@ def _job(kind: str, name: str, seed: int, quick: bool) -> bytes:
 def cpa(context: Context) -> PartResult:
     seeds, quick = context.seeds, context.quick
     jobs = [("against", name, seed, quick) for seed in seeds for name in SCENARIOS]
-    jobs += [("target", name, seed, quick) for seed in seeds[:TARGET_SEEDS] for name in TARGET_SCENARIOS]
+    jobs += [("target", name, seed, quick) for name, n in TARGET_SCENARIOS.items() for seed in seeds[:n]]
     games = []
     # spawned: a fork would take along whatever threads there are
     with ProcessPoolExecutor(PROCESSES, multiprocessing.get_context("spawn")) as pool:
@@ -238,7 +240,7 @@ def _targets(targets: list[Game], verdicts: list[Verdict]) -> Table:
                 behind=f"mean of {len(found)} seeds; {min(ratios):.3f} to {max(ratios):.3f} of target",
             )
         )
-        scenario = scenario_named(name)
+        scenario = scenario_named(name.removesuffix(TENFOLD))
         for c, campaign in enumerate(scenario.campaign):
             spend, worth = (sum(of) for of in zip(*((s.spend[c], s.worth[c]) for s in found), strict=True))
             share = spend / max(sum(sum(s.spend) for s in found), 1e-9)
