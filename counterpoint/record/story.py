@@ -366,7 +366,16 @@ def _pricing(story: Story, again: Rerun, pricing: Pricing) -> Iterator[str]:
     yield _row("pacing", f"divided by the multiplier {steps.multiplier:.6f}: v_eff {steps.paced / 1e6:.6f}")
     if pricing.dual is not None:
         yield _row("", _dual(story, pricing.dual, steps.multiplier))
-    source = f"win curve {steps.curve!r}, {pricing.curve_rows:.0f} rows" if steps.curve else "no win curve"
+    whose = (
+        ", this place's own"
+        if "/@" in steps.curve
+        else ", of its class of click rate"
+        if "/~" in steps.curve
+        else ""
+    )
+    source = (
+        f"win curve {steps.curve!r}{whose}, {pricing.curve_rows:.0f} rows" if steps.curve else "no win curve"
+    )
     _, _, kind = steps.curve.partition("/~")
     if kind:
         source += f" (class {kind} by its chance of a click over the line item's mean)"

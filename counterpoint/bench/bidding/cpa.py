@@ -30,7 +30,11 @@ from counterpoint.market.world import World
 FIRST: Final = ", first price"  # the same market with every venue a first-price one
 SCENARIOS: Final = ("stationary-v1", "drift-v1", "weekend-v1", "thin-market-v1", "stationary-v1" + FIRST)
 TENFOLD: Final = ", ten times the traffic"
-TARGET_SCENARIOS: Final = {"stationary-v1": 10, "delay-v1": 10, "stationary-v1" + TENFOLD: 4}  # how many seeds
+TARGET_SCENARIOS: Final = {
+    "stationary-v1": 10,
+    "delay-v1": 10,
+    "stationary-v1" + TENFOLD: 4,
+}  # how many seeds
 RICH: Final = 20.0  # times the budgets, where the target is to bind
 DECISIONS_A_DAY: Final = 24  # everybody's, on average
 RATIO_MAX: Final = 0.8
