@@ -363,6 +363,7 @@ class AloneBidder:
     def _step(self, n: int, made: IntArray, wins: NDArray[np.bool_], paid: IntArray) -> None:
         self._seen += n
         if self._budget is None:
+            self._risk.told(int(wins.sum()))
             pacing.unpaced(self._pace, self._lowest)
             return
         pace, risk, left = self._pace, self._risk, self._budget - self._spent

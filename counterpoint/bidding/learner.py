@@ -397,6 +397,7 @@ class BiddingLearner:
         state = self._state
         if clock_set_back(state, self._campaigns, now_ns):
             state.refused.clocks += 1
+            self._desk.clock.keep_time(now_ns)
         elapsed_ns = now_ns - state.decayed_at_ns
         if elapsed_ns < DECAY_EVERY_NS:
             return

@@ -59,7 +59,7 @@ def clock_set_back(state: State, campaigns: Mapping[str, Campaign], now_ns: int)
     state.forecast.set_back(now_ns)
     for campaign_id, campaign in campaigns.items():
         money, today = state.money[campaign_id], local_day(campaign, now_ns)
-        if money.day > day_name(today + 1):
+        if money.day > day_name(local_day(campaign, now_ns + CLOCK_AHEAD_NS)):
             money.day, money.spent_all, money.spent_governed = day_name(today), 0, 0
     state.dirty = True
     return True

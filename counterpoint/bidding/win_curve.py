@@ -136,6 +136,8 @@ class WinCurves:
         if floor_nanos > bid_nanos:
             return
         self._since_room += 1
+        if self._since_room >= ROOM_ROWS and len(self._nodes) > NODES_MAX - LEVELS:
+            self._make_room()
         path = self._path(segment, also)
         if 0 < told <= floor_nanos:
             self._pending.append((path, int(floor_nanos), True, 0))
@@ -166,8 +168,6 @@ class WinCurves:
         if path is None:
             if len(self._paths) >= 4 * NODES_MAX:
                 self._paths.clear()
-            if len(self._nodes) > NODES_MAX - LEVELS and self._since_room >= ROOM_ROWS:
-                self._make_room()
             names = (also, *lineage(segment)) if also else lineage(segment)
             found = [self._node(name) for name in names]
             made = [at for at in found if at >= 0]

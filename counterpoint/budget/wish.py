@@ -6,7 +6,7 @@ from counterpoint.budget.delivery import PPM, Verdict
 from counterpoint.budget.hear import NAME
 from counterpoint.budget.state import State
 from counterpoint.catalog.model import Campaign
-from counterpoint.coordination.clock import AHEAD_NS_MAX, HybridClock
+from counterpoint.coordination.clock import HybridClock
 from counterpoint.coordination.proposals import ProposalDesk
 from counterpoint.coordination.targets import bid_ceiling, budget_share
 from counterpoint.events.agent import Decision
@@ -36,9 +36,7 @@ class Wishes:
         s.taken_back = {target: intent for target, intent in s.taken_back.items() if target in targets}
 
     def keep_time(self, now_ns: int) -> None:
-        """Stamps ahead of the bus would be refused: a clock that came back goes on from now."""
-        if self.clock.physical_ns > now_ns + AHEAD_NS_MAX:
-            self.clock.physical_ns = now_ns
+        self.clock.keep_time(now_ns)
 
     def share(self, pool_id: str, shares: dict[str, int]) -> None:
         """To be said from now on, ppm of the pool by campaign."""

@@ -29,6 +29,11 @@ class HybridClock:
         self.logical = logical
         self.rejected = 0  # remote stamps refused for being too far ahead
 
+    def keep_time(self, now_ns: int) -> None:
+        """The time was wrong and came back: go on from now, since stamps further ahead are refused by everybody."""
+        if self.physical_ns > now_ns + AHEAD_NS_MAX:
+            self.physical_ns = now_ns
+
     def stamp(self, now_ns: int) -> HybridTime:
         """A stamp for something that happens here and now."""
         if now_ns > self.physical_ns:

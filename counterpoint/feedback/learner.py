@@ -203,6 +203,7 @@ class FeedbackLearner:
 
     def tick(self, now_ns: int) -> list[Decision]:
         s, config = self._state, self.config
+        self._desk.clock.keep_time(now_ns)
         if now_ns - s.last_tick_ns > GRACE_NS:
             s.listening_since_ns = now_ns  # we slept, or have just begun: what is silent may only be unheard
         interval_ns = config.interval_s * NS_PER_S

@@ -126,3 +126,22 @@ def test_more_places_than_there_is_room_for(monkeypatch: pytest.MonkeyPatch) -> 
             one.add("adx/banner", 200_000 + n, n % 3 == 0, also=at_place("adx/banner", n % 9))
         one.refresh()
     assert curves.dump() == again.dump()
+
+
+def test_places_that_are_gone_make_room_for_a_closed_set_of_new_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(win_curve, "NODES_MAX", 60)
+    monkeypatch.setattr(win_curve, "ROOM_ROWS", 1_000)
+    curves = WinCurves(43_200.0)
+    for n in range(1_500):
+        curves.add("adx/banner", 100_000 + n, n % 2 == 0, also=at_place("adx/banner", 1 + n // 15))
+    curves.refresh()
+    copy = WinCurves(43_200.0)
+    copy.load(msgspec.Raw(msgspec.msgpack.encode(curves.dump())))
+    for one in (curves, copy):
+        for n in range(8_000):
+            one.add("adx/banner", 100_000 + n, n % 2 == 0, also=at_place("adx/banner", 1_000 + n % 5))
+            if n % 2_000 == 0:
+                one.decay(86_400.0)
+        one.refresh()
+    assert {at_place("adx/banner", 1_000 + k) for k in range(5)} <= set(curves.curves)
+    assert curves.dump() == copy.dump()

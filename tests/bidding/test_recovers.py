@@ -13,6 +13,7 @@ from counterpoint.bidding.learner import BiddingLearner
 from counterpoint.bidding.policy import BiddingPolicy
 from counterpoint.bidding.second_price import SecondPrices
 from counterpoint.bidding.win_curve import WinCurves
+from counterpoint.coordination.clock import too_far_ahead
 from counterpoint.events.decisions import PolicyPublished
 from counterpoint.events.money import BudgetMoved
 from tests.bidding.test_learner import CATALOG, DAY, World
@@ -24,14 +25,16 @@ def published(world: World) -> int:
     return sum(isinstance(decision.event, PolicyPublished) for decision in world.decided)
 
 
-@pytest.mark.parametrize("ahead_s", [HOUR_S, 30 * DAY_S])
+@pytest.mark.parametrize("ahead_s", [HOUR_S, DAY_S, 30 * DAY_S])
 @pytest.mark.parametrize("restarted", [False, True])
 def test_a_clock_that_was_ahead_is_forgotten(ahead_s: int, restarted: bool) -> None:
     world = World()
     for _ in range(200):
         world.auction(True)
     world.pass_s(10)
-    world.learner.tick(world.now_ns + ahead_s * NS_PER_S)
+    ahead_ns = world.now_ns + ahead_s * NS_PER_S
+    world.learner.tick(ahead_ns)
+    world.learner._desk.clock.stamp(ahead_ns)
     if restarted:
         raw = world.learner.snapshot()
         world.learner = BiddingLearner(CATALOG)
@@ -44,6 +47,7 @@ def test_a_clock_that_was_ahead_is_forgotten(ahead_s: int, restarted: bool) -> N
     assert world.learner.refused().clocks == 1
     money = world.learner._state.money["clicks"]
     assert money.day == DAY
+    assert not too_far_ahead(world.learner._desk.clock.stamp(world.now_ns), world.now_ns)
     assert money.spent_all >= 40 * 800_000
 
 
