@@ -249,7 +249,7 @@ class AloneBidder:
         new = self._new(rows)
         if len(rows) and not len(new):
             return
-        made, wins, minima, paid = self._settled(new, kind)
+        made, wins, minima, paid = self._settled(segment, new, kind)
         self._spent += int(paid.sum())  # next to the ids: no auction is marked as heard and not paid for
         self._pass_to(clock)
         if kind != FIXED_PRICE:
@@ -266,7 +266,9 @@ class AloneBidder:
         self.refused.repeats += int((~new).sum())
         return rows.at(np.flatnonzero(new))
 
-    def _settled(self, rows: Rows, kind: int) -> tuple[IntArray, NDArray[np.bool_], IntArray, IntArray]:
+    def _settled(
+        self, segment: str, rows: Rows, kind: int
+    ) -> tuple[IntArray, NDArray[np.bool_], IntArray, IntArray]:
         """(bid or 0, won, minimum or NOT_TOLD, paid or 0), [n] each, as far as they can be believed."""
         sound = (rows.bids >= 0) & (rows.bids <= PRICE_MICROS_MAX)
         decided = (rows.outcomes == 0.0) | (rows.outcomes == 1.0)
@@ -282,7 +284,10 @@ class AloneBidder:
         priced = wins & (prices != NOT_TOLD) & ~wrong
         paid = np.where(wins, np.where(priced, prices, made), 0)
         if kind == SECOND_PRICE:
-            minima = np.where((minima == NOT_TOLD) & priced & (prices > 0) & (prices < made), prices, minima)
+            minima = minima.copy()
+            for k in np.flatnonzero((minima == NOT_TOLD) & priced).tolist():
+                told_by = self._curves.second.minimum(segment, int(made[k]), int(prices[k]))
+                minima[k] = NOT_TOLD if told_by is None else told_by
         return made, wins, minima, paid
 
     def _learn_goal(self, goal: GoalLearner, rows: Rows, wins: NDArray[np.bool_], paid: IntArray) -> None:

@@ -90,7 +90,7 @@ GOLDEN_CTR = (0.0005, 0.01, 0.3)
 GOLDEN_FLOORS = (0, 400_000, 3_000_000)
 
 
-def golden_frame() -> BiddingFrame:
+def golden_catalog() -> tuple[list[Campaign], list[LineItem]]:
     """One line item per goal, with round numbers: what every policy must be able to price."""
     goals = (
         (Goal.REACH, 4_000_000),
@@ -100,11 +100,21 @@ def golden_frame() -> BiddingFrame:
     )
     campaigns = [
         Campaign(
-            id=f"golden-{g}", advertiser_id="a", name="", daily_budget_micros=1, goal=g, goal_value_micros=v
+            id=f"golden-{g}",
+            advertiser_id="a",
+            name="",
+            daily_budget_micros=1,
+            goal=g,
+            goal_value_micros=v,
+            repeat_value_ppm=700_000,
         )
         for g, v in goals
     ]
-    return prepare_bidding(campaigns, [LineItem(id=f"{c.id}-li", campaign_id=c.id) for c in campaigns], ())
+    return campaigns, [LineItem(id=f"{c.id}-li", campaign_id=c.id) for c in campaigns]
+
+
+def golden_frame() -> BiddingFrame:
+    return prepare_bidding(*golden_catalog(), ())
 
 
 def _check_golden(policy: BiddingPolicy) -> None:

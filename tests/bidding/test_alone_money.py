@@ -231,3 +231,13 @@ def test_a_period_may_bring_a_budget_where_there_was_none() -> None:
     bidder.new_period(10**9, 100)
     assert bidder.multiplier == 1.0
     assert bidder.price(1e6).tolist() == [800_000]
+
+
+@pytest.mark.parametrize("charges", [1.0, 0.98])
+def test_a_first_price_sold_as_a_second_teaches_the_lone_bidder_no_minimum(charges: float) -> None:
+    bidder, rng = AloneBidder(), np.random.default_rng(2)
+    for _ in range(60):
+        bids = (rng.lognormal(14.0, 0.5, 20)).astype(int)
+        paid = (bids * charges).astype(int) // 100 * 100
+        bidder.learn(bids, np.ones(20), paid_micros=paid, auction_type=2)
+    assert bidder._curves.second.doubted >= 1_180

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from counterpoint.base.errors import PolicyRefused
 from counterpoint.bidding.chances import ValueWeights, pack_slots
-from counterpoint.bidding.check import golden_frame, validate
+from counterpoint.bidding.check import golden_catalog, golden_frame, validate
 from counterpoint.bidding.features import FIELDS, SLOTS
 from counterpoint.bidding.policy import (
     BiddingPolicy,
@@ -31,7 +31,6 @@ from counterpoint.bidding.policy import (
 )
 from counterpoint.bidding.price import EXPLORE_LEVELS, NO_CONTEXT, NO_EVENTS
 from counterpoint.bidding.segments import at_place
-from counterpoint.catalog.model import Campaign, Goal, LineItem
 
 CURVE = WinCurve((500_000, 1_000_000, 3_000_000), (0.1, 0.5, 0.9), 100.0)
 POLICY = BiddingPolicy(
@@ -242,7 +241,7 @@ def test_kernel_and_explanation_agree_and_no_bound_is_broken(
 ) -> None:
     bids = tuple(sorted(p[0] for p in curve))
     drawn = WinCurve(bids, tuple(sorted(p[1] for p in curve)))
-    frame = prepare_bidding(*_golden_catalog(), ("adx",))
+    frame = prepare_bidding(*golden_catalog(), ("adx",))
     policy = msgspec.structs.replace(
         POLICY,
         curves={
@@ -294,28 +293,6 @@ def test_kernel_and_explanation_agree_and_no_bound_is_broken(
     assert 0.0 < rates[2] <= 1.0 + 1e-12
     assert rates[1] >= -1e-6
     assert (bid == 0) == (steps.clip.startswith("no bid"))
-
-
-def _golden_catalog() -> tuple[list[Campaign], list[LineItem]]:
-    goals = (
-        (Goal.REACH, 4_000_000),
-        (Goal.CLICKS, 400_000),
-        (Goal.CONVERSIONS, 20_000_000),
-        (Goal.VALUE, 4_000_000),
-    )
-    campaigns = [
-        Campaign(
-            id=f"golden-{g}",
-            advertiser_id="a",
-            name="",
-            daily_budget_micros=1,
-            goal=g,
-            goal_value_micros=v,
-            repeat_value_ppm=700_000,
-        )
-        for g, v in goals
-    ]
-    return campaigns, [LineItem(id=f"{c.id}-li", campaign_id=c.id) for c in campaigns]
 
 
 def test_the_logged_propensity_is_how_often_the_price_is_bid() -> None:
@@ -405,7 +382,7 @@ def test_a_poisoned_policy_is_refused(poison: dict[str, object]) -> None:
 
 def test_a_further_impression_of_a_person_is_worth_what_the_owner_says() -> None:
     compiled = compile_bidding(
-        msgspec.structs.replace(POLICY, exploration_rate=0.0), prepare_bidding(*_golden_catalog(), ("adx",))
+        msgspec.structs.replace(POLICY, exploration_rate=0.0), prepare_bidding(*golden_catalog(), ("adx",))
     )
     known, unknown = (np.array([*range(1, len(FIELDS)), person], "<u4").tobytes() for person in (7, 0))
     worth = [run(compiled, 0.01, item=REACH, context=known, shown=n)[0][1] for n in range(4)]
